@@ -18,7 +18,7 @@ help:
 $(STAMP): requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] <= (3, 13) else "Python 3.11, 3.12 or 3.13 is needed, but $(PYTHON) is %d.%d; name another one with make PYTHON=python3.12" % v[:2])'
 	@echo "Setting up $(VENV) from requirements.lock (once, about a minute)"
-	@$(PYTHON) -m venv --clear $(VENV) || { echo "python3 could not make $(VENV); on Debian or Ubuntu install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 could not make $(VENV); on Debian or Ubuntu install python3-venv"; exit 1; }
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r requirements.lock
 	@touch $@
 

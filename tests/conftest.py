@@ -1,0 +1,58 @@
+"""Real servers for the tests: one PostgreSQL and one Valkey a run, in a directory that goes away with it.
+
+They start in pytest's controlling process, before Django reads its settings, and every xdist worker gets a database
+of its own in both: pytest-django names PostgreSQL's, the number after the slash is Valkey's. With DATABASE_URL or
+REDIS_URL given, that server is used instead.
+"""
+
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from ops import servers
+
+_running: list[servers.RunningServer] = []
+_directory: tempfile.TemporaryDirectory[str] | None = None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    worker = getattr(config, "workerinput", {}).get("workerid")
+    if worker is None:
+        _start_servers()
+        os.environ["TEST_REDIS_SERVER"] = os.environ["REDIS_URL"]
+    number = 0 if worker is None else int(worker.removeprefix("gw")) + 1
+    os.environ["REDIS_URL"] = f"{os.environ['TEST_REDIS_SERVER'].rstrip('/')}/{number}"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    while _running:
+        _running.pop().stop()
+    if _directory is not None:
+        _directory.cleanup()
+
+
+def _start_servers() -> None:
+    global _directory
+    _directory = tempfile.TemporaryDirectory(prefix="tradingbot-tests-", ignore_cleanup_errors=True)
+    root = Path(_directory.name)
+    if not os.environ.get("DATABASE_URL"):
+        _running.append(_start("DATABASE_URL", servers.start_postgres, root / "postgres"))
+    if not os.environ.get("REDIS_URL"):
+        _running.append(_start("REDIS_URL", servers.start_valkey, root / "valkey"))
+    for server in _running:
+        server.wait()
+    os.environ["ENVIRONMENT"] = "test"
+    os.environ["STATE_DIR"] = str(root)
+    os.environ.setdefault("SECRET_KEY", secrets.token_urlsafe(48))
+    os.environ["DJANGO_SETTINGS_MODULE"] = "backend.settings"
+
+
+def _start(variable, start, directory: Path) -> servers.RunningServer:
+    with open(directory.with_suffix(".log"), "w") as log:
+        server = start(directory, log)
+    os.environ[variable] = server.url
+    return server
