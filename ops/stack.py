@@ -1,0 +1,338 @@
+"""The whole bot on one machine, in the foreground: `make up`.
+
+Starts PostgreSQL, Valkey and the paper broker, waits for each to answer, migrates, seeds the demo, then runs the web
+server, the Celery worker and beat. Environment: PORT (8000), STATE_DIR (.state), DATABASE_URL and REDIS_URL (replace
+the embedded servers), BROKER (paper). Invariants: one stack a STATE_DIR (a lock the kernel frees when we die); parts
+stop in the reverse order of their start; none outlives us, not even after kill -9; a part that keeps dying takes the
+stack down with a non-zero exit.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from ops import processes, servers  # noqa: E402
+
+RESTARTS, RESTART_WINDOW_SECONDS = 5, 60.0
+READY_SECONDS = 90.0
+COLOURS = {"postgres": 34, "valkey": 36, "broker": 35, "web": 32, "worker": 33, "beat": 94, "stack": 1}
+_printing = threading.Lock()
+
+
+class Refused(Exception):
+    """The stack cannot start or go on; the message is one clear sentence for the person at the terminal."""
+
+
+class Stopped(Exception):
+    """Ctrl-C or SIGTERM asked us to stop."""
+
+
+@dataclass
+class Part:
+    """One long-running program of the stack and the times, in monotonic seconds, at which it died."""
+
+    name: str
+    argv: list[str]
+    restart: bool = True
+    grace_seconds: float = 10.0
+    stop_signal: signal.Signals = signal.SIGTERM
+    process: "subprocess.Popen[str] | None" = None
+    deaths: deque[float] = field(default_factory=deque)
+
+
+def say(name: str, line: str) -> None:
+    """Print one line of a part's log with its name before it."""
+    label = f"{name:<9}|"
+    if sys.stdout.isatty():
+        label = f"\033[{COLOURS.get(name, 0)}m{label}\033[0m"
+    with _printing, contextlib.suppress(BrokenPipeError, OSError):
+        print(f"{label} {line.rstrip()}", flush=True)
+
+
+def follow(name: str, process: "subprocess.Popen[str]") -> None:
+    """Copy what the process prints to our own output, from a thread of its own."""
+
+    def copy(stream: IO[str]) -> None:
+        for line in stream:
+            say(name, line)
+
+    if process.stdout is not None:
+        threading.Thread(target=copy, args=(process.stdout,), daemon=True, name=f"log-{name}").start()
+
+
+class Stack:
+    """Starts the parts in order, watches them and takes them down."""
+
+    def __init__(self, state: Path, port: int) -> None:
+        self.state, self.port = state, port
+        self.url = f"http://127.0.0.1:{port}"
+        self.env = dict(os.environ)
+        self.parts: list[Part] = []
+        self.stopping = False
+
+    def run(self) -> None:
+        """Start everything, then watch. Ends only by an exception: Stopped, Refused or ServerFailed."""
+        self._prepare_environment()
+        self._start_servers()
+        self._manage("migrate", "--noinput", "-v", "0")
+        if self.env["BROKER"] == "paper":
+            self._manage("seed_demo")
+        self._start_programs()
+        self._wait_until_ready()
+        self._greet()
+        while True:
+            self._watch()
+            time.sleep(0.2)
+
+    def take_down(self) -> None:
+        """Stop the parts in the reverse order of their start; a part that does not go is killed."""
+        self.stopping = True
+        for part in reversed(self.parts):
+            if part.process is not None and not processes.stop(part.process, part.stop_signal, part.grace_seconds):
+                say("stack", f"{part.name} did not stop within {part.grace_seconds:.0f} s and was killed")
+        say("stack", f"stopped; the data stays in {self.state}")
+
+    def _prepare_environment(self) -> None:
+        env = self.env
+        env.setdefault("BROKER", "paper")
+        env.setdefault("ENVIRONMENT", "development")
+        env.setdefault("LOG_FORMAT", "text")
+        env.setdefault("METRICS_PUBLIC", "1")
+        env.update(STATE_DIR=str(self.state), PORT=str(self.port), PYTHONUNBUFFERED="1")
+        env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
+        kept = kept_secrets(self.state / "secrets.env")
+        if not env.get("SECRET_KEY"):
+            env["SECRET_KEY"] = kept["SECRET_KEY"]
+        if env["BROKER"] == "paper":
+            # Always the paper broker's own keys: a real key in the shell must not travel anywhere from here.
+            env.update(ALPACA_API_KEY=kept["ALPACA_API_KEY"], ALPACA_SECRET_KEY=kept["ALPACA_SECRET_KEY"])
+
+    def _start_servers(self) -> None:
+        starting: list[servers.RunningServer] = []
+        if not self.env.get("DATABASE_URL"):
+            server = servers.start_postgres(self.state / "postgres", subprocess.PIPE)
+            self.env["DATABASE_URL"] = self._adopt(server).url
+            starting.append(server)
+        if not self.env.get("REDIS_URL"):
+            server = servers.start_valkey(self.state / "valkey", subprocess.PIPE, keep=True)
+            self.env["REDIS_URL"] = f"{self._adopt(server).url}/0"
+            starting.append(server)
+        if self.env["BROKER"] == "paper":
+            port = servers.free_port()
+            self.env["ALPACA_BASE_URL"] = f"http://127.0.0.1:{port}"
+            argv = [sys.executable, "-m", "backend.paperbroker", "--port", str(port)]
+            self._launch(Part("broker", [*argv, "--ledger", str(self.state / "paper.sqlite3")]))
+        for server in starting:
+            server.wait()
+        if self.env["BROKER"] == "paper":
+            self._wait_for_broker(self.env["ALPACA_BASE_URL"])
+
+    def _start_programs(self) -> None:
+        python, celery = sys.executable, ["-m", "celery", "-A", "backend.celery_app"]
+        web = [python, "-m", "gunicorn", "backend.wsgi:application", "--bind", f"127.0.0.1:{self.port}"]
+        web += ["--worker-class", "gthread", "--workers", "2", "--threads", "4", "--keep-alive", "75"]
+        web += ["--timeout", "60", "--graceful-timeout", "10", "--no-control-socket", "--log-level", "warning"]
+        worker = [python, *celery, "worker", "--pool", "threads", "--concurrency", "4", "--loglevel", "WARNING"]
+        worker += ["--without-gossip", "--without-mingle"]
+        beat = [python, *celery, "beat", "--loglevel", "WARNING", "-s", str(self.state / "celerybeat-schedule")]
+        beat += ["--pidfile="]
+        self._launch(Part("web", web, grace_seconds=15.0))
+        self._launch(Part("worker", worker, grace_seconds=20.0))
+        self._launch(Part("beat", beat))
+
+    def _adopt(self, server: servers.RunningServer) -> servers.RunningServer:
+        follow(server.name, server.process)
+        part = Part(server.name, [], restart=False, grace_seconds=20.0, stop_signal=server.stop_signal)
+        part.process = server.process
+        self.parts.append(part)
+        return server
+
+    def _launch(self, part: Part) -> None:
+        if part not in self.parts:
+            self.parts.append(part)
+        part.process = processes.spawn(part.argv, env=self.env, cwd=ROOT, output=subprocess.PIPE)
+        follow(part.name, part.process)
+
+    def _manage(self, *arguments: str) -> None:
+        """Run one manage.py command to its end. Raises Refused when it fails."""
+        part = Part(arguments[0], [sys.executable, "manage.py", *arguments], restart=False)
+        self._launch(part)
+        assert part.process is not None
+        while part.process.poll() is None:
+            self._watch(apart_from=part)
+            time.sleep(0.05)
+        self.parts.remove(part)
+        if part.process.returncode != 0:
+            raise Refused(f"manage.py {arguments[0]} failed with code {part.process.returncode}, see above")
+
+    def _watch(self, apart_from: Part | None = None) -> None:
+        """Start a part that died again. Raises Refused when it must not, or has died too often."""
+        for part in self.parts:
+            if part is apart_from or part.process is None or part.process.poll() is None:
+                continue
+            processes.sweep(part.process)
+            how = describe_exit(part.process.returncode)
+            if not part.restart:
+                raise Refused(f"{part.name} {how}; nothing runs without it, so everything stops")
+            now = time.monotonic()
+            part.deaths.append(now)
+            while part.deaths and now - part.deaths[0] > RESTART_WINDOW_SECONDS:
+                part.deaths.popleft()
+            if len(part.deaths) > RESTARTS:
+                raise Refused(f"{part.name} {how}, for the {len(part.deaths)}th time in a minute; everything stops")
+            say("stack", f"{part.name} {how}; starting it again ({len(part.deaths)} of {RESTARTS} in a minute)")
+            self._launch(part)
+
+    def _wait_for_broker(self, url: str) -> None:
+        self._wait_for(lambda: answer(f"{url}/v2/clock") is not None, 30.0, "the paper broker did not answer")
+
+    def _wait_until_ready(self) -> None:
+        ready = f"{self.url}/readyz"
+        self._wait_for(lambda: answer(ready) == 200, READY_SECONDS, f"{ready} did not answer 200")
+
+    def _wait_for(self, condition, seconds: float, otherwise: str) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            self._watch()
+            if time.monotonic() > deadline:
+                raise Refused(f"{otherwise} within {seconds:.0f} s; everything stops")
+            time.sleep(0.1)
+
+    def _greet(self) -> None:
+        lines = ["", f"The stack is ready: {self.url}/ (admin at {self.url}/admin/)"]
+        if self.env["BROKER"] == "paper":
+            lines += [f"Keys and the admin's password: {self.state / 'demo.env'}", ""]
+            lines += ["Paste this into another terminal: a tick, then an order. The same paste again is a replay.", ""]
+            lines += paste(self.state / "demo.env")
+        with _printing:
+            print("\n".join([*lines, "", "Ctrl-C stops everything.", ""]), flush=True)
+
+
+def paste(demo_env: Path) -> list[str]:
+    """The shell lines that post a tick and then an order with an id of this start."""
+    post = 'curl -sS -H "Authorization: Bearer $TRADINGBOT_TRADER_TOKEN" -H "Content-Type: application/json"'
+    order_id = f"hello-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    tick = '{"ticks": [{"symbol": "AAPL", "price": "190.00", "bid": "189.99", "ask": "190.01", "size": "500", "time": '
+    order = f'{{"client_order_id": "{order_id}", "account": "demo", "strategy": "demo", "symbol": "AAPL", '
+    order += '"side": "buy", "qty": "5", "type": "market"}'
+    now = "\"'$(date -u +%Y-%m-%dT%H:%M:%SZ)'\"}]}"
+    return [
+        f". '{demo_env}'",
+        f"{post} \"$TRADINGBOT_URL/api/v1/market-data/ticks\" -d '{tick}{now}'; echo",
+        f"{post} \"$TRADINGBOT_URL/api/v1/orders\" -d '{order}'; echo",
+    ]
+
+
+def answer(url: str) -> int | None:
+    """The HTTP status that `url` answers with, or None when nobody answers."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=3) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return None
+
+
+def describe_exit(code: int) -> str:
+    """How a process ended, in words."""
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+
+
+def kept_secrets(path: Path) -> dict[str, str]:
+    """The secrets of this STATE_DIR: made at the first start, readable by the owner only, the same ever after."""
+    kept: dict[str, str] = {}
+    if path.exists():
+        kept = dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
+    made = {
+        "SECRET_KEY": secrets.token_urlsafe(64),
+        "ALPACA_API_KEY": f"PK{secrets.token_hex(9).upper()}",
+        "ALPACA_SECRET_KEY": secrets.token_urlsafe(30),
+    }
+    if made.keys() - kept.keys():
+        kept = made | kept
+        temporary = path.with_suffix(".new")
+        temporary.unlink(missing_ok=True)
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.writelines(f"{name}={value}\n" for name, value in kept.items())
+        temporary.replace(path)
+    return kept
+
+
+def checked_surroundings() -> tuple[Path, int, IO[str]]:
+    """(STATE_DIR, PORT, the held lock). Raises Refused with one sentence for whatever is wrong."""
+    if sys.version_info < (3, 11):
+        raise Refused("Python 3.11 or newer is needed")
+    text = os.environ.get("PORT") or "8000"
+    if not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise Refused(f"PORT must be a number from 1 to 65535, not {text!r}")
+    state = Path(os.environ.get("STATE_DIR") or ".state").absolute()
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        lock = open(state / "stack.lock", "a+")  # noqa: SIM115 - held until the process ends
+    except OSError as error:
+        raise Refused(f"STATE_DIR {state} cannot be written: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise Refused(f"another stack already runs on {state}") from None
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", int(text)))
+        except OSError as error:
+            raise Refused(f"port {text} cannot be used ({error.strerror}); choose another: make up PORT=8001") from None
+    return state, int(text), lock
+
+
+def main() -> int:
+    """Run the stack. 0 after Ctrl-C or SIGTERM, 1 when a part failed for good, 2 when it could not start at all."""
+    try:
+        state, port, lock = checked_surroundings()
+    except Refused as refusal:
+        print(f"make up: {refusal}", file=sys.stderr)
+        return 2
+    stack = Stack(state, port)
+
+    def asked_to_stop(number: int, frame: FrameType | None) -> None:
+        if not stack.stopping:
+            stack.stopping = True
+            raise Stopped(signal.Signals(number).name)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, asked_to_stop)
+    code = 1
+    try:
+        stack.run()
+    except Stopped as stopped:
+        say("stack", f"{stopped}: stopping everything")
+        code = 0
+    except (Refused, servers.ServerFailed, OSError) as failure:
+        say("stack", str(failure))
+    finally:
+        stack.take_down()
+        lock.close()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
