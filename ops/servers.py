@@ -67,7 +67,7 @@ def start_postgres(directory: Path, output: int | IO[Any] | None = None) -> Runn
     binaries = _postgres_binaries()
     data, password_file = directory / "data", directory / "password"
     directory.mkdir(parents=True, exist_ok=True)
-    if not (data / "PG_VERSION").exists() or not password_file.exists():
+    if not data.exists():
         _initialise_postgres(binaries, data, password_file)
     _forget_dead_postmaster(data)
     password, port = password_file.read_text().strip(), free_port()
@@ -109,22 +109,26 @@ def _postgres_binaries() -> Path:
 
 
 def _initialise_postgres(binaries: Path, data: Path, password_file: Path) -> None:
-    """Run initdb. A set-up cut short leaves no password file behind and is done again from nothing."""
-    shutil.rmtree(data, ignore_errors=True)
-    data.mkdir(mode=0o700)
+    """Run initdb beside `data` and move the result there: a set-up cut short is done again, data is never removed."""
+    unfinished = data.with_suffix(".new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
     temporary = password_file.with_suffix(".new")
     _write_private(temporary, secrets.token_urlsafe(24) + "\n")
     ids = processes.unprivileged_ids()
     if ids is not None:
-        os.chown(data, *ids)
+        os.chown(unfinished, *ids)
         os.chown(temporary, *ids)
-    argv = [str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "--auth=scram-sha-256"]
+    argv = [str(binaries / "initdb"), "-D", str(unfinished), "-U", "postgres", "--auth=scram-sha-256"]
     argv += [f"--pwfile={temporary}", "--encoding=UTF8", "--no-locale", "--no-instructions"]
     process = processes.spawn(argv, output=subprocess.PIPE, unprivileged=True, death_signal=signal.SIGKILL)
     said, _ = process.communicate()
     if process.returncode != 0:
         raise ServerFailed(f"PostgreSQL could not set up {data}: {said.strip()[-800:]}")
+    if ids is not None:
+        os.chown(temporary, os.geteuid(), os.getegid())
     temporary.replace(password_file)
+    unfinished.rename(data)
 
 
 def _forget_dead_postmaster(data: Path) -> None:

@@ -7,6 +7,11 @@ stop in the reverse order of their start; none outlives us, not even after kill 
 stack down with a non-zero exit.
 """
 
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - before the imports that an older Python does not know
+    sys.exit("make up: Python 3.11 or newer is needed")
+
 import contextlib
 import fcntl
 import os
@@ -14,12 +19,12 @@ import secrets
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +34,7 @@ from typing import IO
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from ops import processes, servers  # noqa: E402
+from ops import processes, servers
 
 RESTARTS, RESTART_WINDOW_SECONDS = 5, 60.0
 READY_SECONDS = 90.0
@@ -45,7 +50,7 @@ class Stopped(Exception):
     """Ctrl-C or SIGTERM asked us to stop."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Part:
     """One long-running program of the stack and the times, in monotonic seconds, at which it died."""
 
@@ -208,7 +213,7 @@ class Stack:
         ready = f"{self.url}/readyz"
         self._wait_for(lambda: answer(ready) == 200, READY_SECONDS, f"{ready} did not answer 200")
 
-    def _wait_for(self, condition, seconds: float, otherwise: str) -> None:
+    def _wait_for(self, condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             self._watch()
@@ -280,8 +285,6 @@ def kept_secrets(path: Path) -> dict[str, str]:
 
 def checked_surroundings() -> tuple[Path, int, IO[str]]:
     """(STATE_DIR, PORT, the held lock). Raises Refused with one sentence for whatever is wrong."""
-    if sys.version_info < (3, 11):
-        raise Refused("Python 3.11 or newer is needed")
     text = os.environ.get("PORT") or "8000"
     if not text.isdigit() or not 1 <= int(text) <= 65535:
         raise Refused(f"PORT must be a number from 1 to 65535, not {text!r}")
