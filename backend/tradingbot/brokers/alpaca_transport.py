@@ -1,0 +1,111 @@
+"""One request to Alpaca, sent exactly once, and what its answer or its silence means.
+
+Invariants: the SDK's own retries are off, every request has a timeout, redirects are never taken for an answer. A
+request that was never sent is told apart from one that may have arrived; whatever is not known to be harmless is in
+doubt. Error bodies are read tolerantly, because a proxy answers HTML where the broker would answer JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from alpaca.common.exceptions import APIError
+from alpaca.trading.client import TradingClient
+from urllib3.exceptions import MaxRetryError, NewConnectionError
+
+_SHOWN = 500
+
+
+class Refusal(Exception):
+    """The broker, or something before it, answered with a status that is not 2xx."""
+
+    def __init__(self, status: int, broker_code: int | None, message: str, body: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.broker_code = broker_code
+        self.message = message
+        self.body = body
+
+    def evidence(self) -> dict[str, Any]:
+        return {"http_status": self.status, "broker_code": self.broker_code, "body": self.body}
+
+
+class NeverSentError(Exception):
+    """No connection was made, so no byte of the request left."""
+
+
+class NoAnswerError(Exception):
+    """The request may have arrived, and no answer that can be read came back."""
+
+
+class Transport:
+    """Sends requests through the SDK's session, disarmed. ``base_url`` may carry ``/v2`` or a slash; both are cut."""
+
+    def __init__(
+        self, api_key: str, secret_key: str, base_url: str, connect_timeout: float, read_timeout: float
+    ) -> None:
+        address = base_url.rstrip("/").removesuffix("/v2").rstrip("/")
+        if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).netloc:
+            raise ValueError("the broker's base_url must be an http or https address")
+        if connect_timeout <= 0 or read_timeout <= 0:
+            raise ValueError("the broker's timeouts must be positive")
+        self.base_url = address
+        client = TradingClient(api_key, secret_key, url_override=address, raw_data=True)
+        client._retry_codes = []  # the constructor offers no way to switch the retries off
+        session = client._session
+        unlimited = session.request
+
+        def request(method: str, url: str, **options: Any) -> requests.Response:
+            options["timeout"] = (connect_timeout, read_timeout)
+            response = unlimited(method, url, **options)
+            if not 200 <= response.status_code < 300:
+                raise _refusal(response.status_code, response.text)
+            return response
+
+        session.request = request  # type: ignore[method-assign, assignment]
+        self._client = client
+
+    def send(self, method: str, path: str, data: dict[str, Any] | None = None) -> Any:
+        """The parsed JSON of a 2xx (None for an empty body); otherwise Refusal, NeverSentError or NoAnswerError."""
+        try:
+            return self._client._request(method, path, data)
+        except Refusal:
+            raise
+        except APIError as error:
+            raise _refusal(error.status_code or 0, str(error)) from error
+        except requests.ConnectTimeout as error:
+            raise NeverSentError("connect_timeout") from error
+        except requests.ConnectionError as error:
+            if _was_never_connected(error):
+                raise NeverSentError("connection_refused_or_unresolved") from error
+            raise NoAnswerError("connection_lost") from error
+        except requests.Timeout as error:
+            raise NoAnswerError("read_timeout") from error
+        except ValueError as error:
+            raise NoAnswerError("unreadable_answer") from error
+        except Exception as error:  # whatever broke, the bytes may be gone: only a known cause is harmless
+            raise NoAnswerError(f"failed_{type(error).__name__}") from error
+
+
+def _was_never_connected(error: requests.ConnectionError) -> bool:
+    cause = error.args[0] if error.args else None
+    return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)
+
+
+def _refusal(status: int, text: str) -> Refusal:
+    """A refusal from any body: JSON with or without a code, HTML, or nothing."""
+    code: int | None = None
+    message = ""
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        parsed = None
+    if isinstance(parsed, dict):
+        raw_code = parsed.get("code")
+        if isinstance(raw_code, (int, str)) and str(raw_code).isascii() and str(raw_code).isdigit():
+            code = int(raw_code)
+        message = str(parsed.get("message") or "")
+    return Refusal(status, code, message[:_SHOWN] or f"HTTP {status}", text[:_SHOWN])

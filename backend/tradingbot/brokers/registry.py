@@ -1,0 +1,51 @@
+"""Which broker this process talks to: one client for each (address, key), made on first use.
+
+Invariant: a client is never shared across a fork, because two processes writing into one socket would mix up answers.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from backend.tradingbot.brokers.alpaca import AlpacaClient
+from backend.tradingbot.core.errors import UnavailableError
+
+# The paper broker speaks the same protocol, so that every path of the adapter is exercised by it.
+_SPEAKS_ALPACA = ("paper", "alpaca")
+_clients: dict[tuple[Any, ...], AlpacaClient] = {}
+_lock = threading.Lock()
+
+
+def execution_client(config: Any) -> AlpacaClient:
+    """The client for ``config.broker`` (``paper`` or ``alpaca``); anything else raises ``UnavailableError``."""
+    if config.broker not in _SPEAKS_ALPACA:
+        raise UnavailableError(
+            f"there is no broker called {config.broker!r}",
+            code="broker_unknown",
+            remedy=f"Set BROKER to one of {', '.join(_SPEAKS_ALPACA)}.",
+        )
+    key, secret = _revealed(config.alpaca_api_key), _revealed(config.alpaca_secret_key)
+    timeouts = (float(config.broker_connect_timeout), float(config.broker_read_timeout))
+    identity = (os.getpid(), str(config.alpaca_base_url), key, secret, timeouts)
+    with _lock:
+        if identity not in _clients:
+            _clients[identity] = AlpacaClient(key, secret, str(config.alpaca_base_url), *timeouts)
+        return _clients[identity]
+
+
+def _revealed(value: Any) -> str:
+    """The text of a plain string or of a pydantic ``SecretStr``."""
+    reveal = getattr(value, "get_secret_value", None)
+    return str(reveal()) if reveal is not None else str(value)
+
+
+def _forget() -> None:
+    """A child starts with no client and a free lock: the parent may have held it while forking."""
+    global _lock
+    _lock = threading.Lock()
+    _clients.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
