@@ -1,0 +1,108 @@
+"""The endpoints Alpaca has not got: quotes in, and behind PAPER_FAULTS=1 the faults, busts and the bare ledger."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from backend.paperbroker.desk import SYMBOL, Desk, Refused, number
+from backend.paperbroker.faults import Faults
+from backend.paperbroker.matching import Quote
+from backend.paperbroker.shapes import activity_json, order_json
+
+
+def control_routes(desk: Desk, faults: Faults, faults_enabled: bool) -> list[Route]:
+    """Return the quote route and, when enabled, the control routes."""
+    control = Control(desk, faults)
+    routes = [Route("/paper/quotes", control.quotes, methods=["POST"])]
+    if not faults_enabled:
+        return routes
+    return [
+        *routes,
+        Route("/control/faults", control.arm, methods=["POST"]),
+        Route("/control/faults", control.armed, methods=["GET"]),
+        Route("/control/faults", control.clear, methods=["DELETE"]),
+        Route("/control/bust", control.bust, methods=["POST"]),
+        Route("/control/drop_stream", control.drop_stream, methods=["POST"]),
+        Route("/control/ledger", control.ledger, methods=["GET"]),
+    ]
+
+
+async def body_of(request: Request) -> dict[str, Any]:
+    """Return a JSON object. Raises Refused 422."""
+    try:
+        body = json.loads(await request.body())
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise Refused(422, 40010001, "body must be a JSON object")
+    return body
+
+
+def parse_quote(item: Any) -> Quote:
+    """Return a quote; a missing price or a null size stays None. Raises Refused 422."""
+    if not isinstance(item, dict) or not SYMBOL.fullmatch(str(item.get("symbol", ""))):
+        raise Refused(422, 40010001, "quote needs a symbol")
+    prices = [number(item[name], name) if item.get(name) is not None else None for name in ("bid", "ask", "last")]
+    sizes = [number(item[n], n, positive=False) if item.get(n) is not None else None for n in ("bid_size", "ask_size")]
+    bid, ask, last = prices
+    if bid is not None and ask is not None and ask < bid:
+        raise Refused(422, 40010001, "crossed quote")
+    return Quote(item["symbol"], bid, ask, sizes[0], sizes[1], last)
+
+
+class Control:
+    """Handlers over one desk and its faults."""
+
+    def __init__(self, desk: Desk, faults: Faults) -> None:
+        self._desk, self._faults = desk, faults
+
+    async def quotes(self, request: Request) -> Response:
+        """POST /paper/quotes: all are checked before the first is used; answers with the number of executions"""
+        items = (await body_of(request)).get("quotes")
+        if not isinstance(items, list):
+            raise Refused(422, 40010001, "quotes must be a list")
+        quotes = [parse_quote(item) for item in items]
+        return JSONResponse({"quotes": len(quotes), "executions": sum(self._desk.quote(quote) for quote in quotes)})
+
+    async def arm(self, request: Request) -> Response:
+        """POST /control/faults"""
+        return JSONResponse(self._faults.arm(await body_of(request)), 201)
+
+    async def armed(self, request: Request) -> Response:
+        """GET /control/faults"""
+        return JSONResponse({"faults": self._faults.listing()})
+
+    async def clear(self, request: Request) -> Response:
+        """DELETE /control/faults"""
+        self._faults.clear()
+        return Response(status_code=204)
+
+    async def bust(self, request: Request) -> Response:
+        """POST /control/bust {execution_id, price?, qty?}: with a price or quantity it corrects instead"""
+        body = await body_of(request)
+        price, qty = (number(body[name], name) if body.get(name) is not None else None for name in ("price", "qty"))
+        return JSONResponse(activity_json(self._desk.bust(str(body.get("execution_id")), price, qty)), 201)
+
+    async def drop_stream(self, request: Request) -> Response:
+        """POST /control/drop_stream: closes every trading stream"""
+        return JSONResponse({"closed": self._desk.hub.close_all()})
+
+    async def ledger(self, request: Request) -> Response:
+        """GET /control/ledger: every order with its refused resubmissions, every execution, positions, cash"""
+        ledger = self._desk.ledger
+        orders = [
+            {**order_json(row), "refused_duplicates": row["refused_duplicates"], "reject_reason": row["reject_reason"]}
+            for row in ledger.rows("select * from orders order by seq")
+        ]
+        executions = [
+            {**activity_json(row), "execution_id": row["id"]}
+            for row in ledger.rows("select * from executions order by seq")
+        ]
+        positions = {row["symbol"]: row["qty"] for row in ledger.rows("select * from positions order by symbol")}
+        return JSONResponse({"orders": orders, "executions": executions, "positions": positions,
+                             "cash": ledger.account()["cash"]})  # fmt: skip

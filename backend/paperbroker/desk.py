@@ -1,0 +1,212 @@
+"""What the broker does with orders and quotes: checks them, books them, matches them and tells the stream.
+
+Invariants: nothing is acknowledged that is not in the ledger; a fill never spends cash the account has not got; every
+event that goes out describes a committed state.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from backend.paperbroker.ledger import OPEN, DuplicateClientOrderId, Ledger, text
+from backend.paperbroker.matching import Fill, Quote, Resting, match
+from backend.paperbroker.stream import Hub
+
+SYMBOL = re.compile(r"[A-Z][A-Z0-9.]{0,11}")
+ZERO = Decimal(0)
+
+
+class Refused(Exception):
+    """A request the broker answers with an error: HTTP status, Alpaca code and message."""
+
+    def __init__(self, status: int, code: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+
+def number(value: Any, name: str, positive: bool = True) -> Decimal:
+    """Parse a decimal given as string or number. Raises Refused 422."""
+    try:
+        parsed = Decimal(str(value))
+    except InvalidOperation:
+        raise Refused(422, 40010001, f"{name} is invalid") from None
+    if not parsed.is_finite() or (positive and parsed <= 0) or parsed < 0 or abs(parsed) >= Decimal("1e12"):
+        raise Refused(422, 40010001, f"{name} must be > 0")
+    return parsed
+
+
+def parse_order(body: Any) -> dict[str, Any]:
+    """Return the ledger fields of a POST /v2/orders body. Raises Refused 422."""
+    if not isinstance(body, dict):
+        raise Refused(422, 40010001, "request body format is invalid")
+    allowed = {"side": ("buy", "sell"), "type": ("market", "limit"), "time_in_force": ("day", "gtc", "ioc")}
+    for name, values in allowed.items():
+        if body.get(name) not in values:
+            raise Refused(422, 40010001, f"invalid {name}")
+    symbol = body.get("symbol")
+    if not isinstance(symbol, str) or not SYMBOL.fullmatch(symbol):
+        raise Refused(422, 42210000, f'asset "{symbol}" not found')
+    if body.get("qty") is None:
+        raise Refused(422, 40010001, "qty is required")
+    qty = number(body["qty"], "qty")
+    if qty != round(qty, 9):
+        raise Refused(422, 40010001, "qty is limited to 9 decimal places")
+    client_id = body.get("client_order_id")
+    if not isinstance(client_id, str) or not 0 < len(client_id) <= 128:
+        raise Refused(422, 40010001, "client_order_id must be 1 to 128 characters")
+    return {
+        "client_order_id": client_id, "symbol": symbol, "side": body["side"], "type": body["type"],
+        "time_in_force": body["time_in_force"], "qty": text(qty), "limit_price": _limit_price(body),
+        "extended_hours": int(body.get("extended_hours") is True),
+    }  # fmt: skip
+
+
+def _limit_price(body: dict[str, Any]) -> str | None:
+    if body["type"] == "market":
+        if body.get("limit_price") is not None:
+            raise Refused(422, 40010001, "market orders require no limit price")
+        return None
+    if body.get("limit_price") is None:
+        raise Refused(422, 40010001, "limit orders require limit price")
+    price = number(body["limit_price"], "limit_price")
+    if price != round(price, 2 if price >= 1 else 4):
+        message = f"invalid limit_price {price}. sub-penny increment does not fulfill minimum pricing criteria"
+        raise Refused(422, 42210000, message)
+    return text(price)
+
+
+class Desk:
+    """One account's trading desk over a ledger and an event hub."""
+
+    def __init__(self, ledger: Ledger, hub: Hub) -> None:
+        self.ledger, self.hub = ledger, hub
+
+    def accept(self, body: Any) -> sqlite3.Row:
+        """Check an order and store it; matching is a separate step. Raises Refused."""
+        fields = parse_order(body)
+        if self.ledger.note_duplicate(fields["client_order_id"]):
+            raise Refused(422, 40010001, "client_order_id must be unique")
+        self._check_funds(fields)
+        try:
+            order = self.ledger.add_order(fields)
+        except DuplicateClientOrderId:
+            raise Refused(422, 40010001, "client_order_id must be unique") from None
+        self.hub.order_event("new", order)
+        return order
+
+    def _check_funds(self, fields: dict[str, Any]) -> None:
+        qty, symbol = Decimal(fields["qty"]), fields["symbol"]
+        held = self.ledger.position(symbol)
+        if fields["side"] == "sell" and held > 0:
+            working = self._working(symbol, "sell")
+            if qty > held - working:
+                free = text(max(held - working, ZERO))
+                raise Refused(403, 40310000, f"insufficient qty available for order (requested: {text(qty)}, "
+                                             f"available: {free})")  # fmt: skip
+            return
+        needed = self._exposure(symbol, fields["side"], qty, fields["limit_price"])
+        if needed > self.buying_power():
+            raise Refused(403, 40310000, "insufficient buying power")
+
+    def _working(self, symbol: str, side: str) -> Decimal:
+        orders = self.ledger.open_orders(symbol)
+        return sum((_leaves(order) for order in orders if order["side"] == side), ZERO)
+
+    def _exposure(self, symbol: str, side: str, qty: Decimal, limit_price: str | None) -> Decimal:
+        """Return the dollars an order may tie up: what closes a position is free, an unquoted market order unknown."""
+        held = self.ledger.position(symbol)
+        closing = max(held if side == "sell" else -held, ZERO)
+        quote = self.ledger.quote(symbol)
+        shown = (quote.ask if side == "buy" else quote.bid) if quote else None
+        price = Decimal(limit_price) if limit_price else (shown or ZERO)
+        return max(qty - closing, ZERO) * price
+
+    def buying_power(self) -> Decimal:
+        """Return cash less open orders less twice the cost of shorts (their proceeds are in the cash)."""
+        power = Decimal(self.ledger.account()["cash"])
+        for row in self.ledger.rows("select cost from positions"):
+            power += 2 * min(Decimal(row["cost"]), ZERO)
+        for order in self.ledger.open_orders():
+            power -= self._exposure(order["symbol"], order["side"], _leaves(order), order["limit_price"])
+        return power
+
+    def quote(self, quote: Quote) -> int:
+        """Take a new quote and fill what it makes marketable; returns the number of executions."""
+        self.ledger.store_quote(quote)
+        return self.match(quote.symbol)
+
+    def match(self, symbol: str) -> int:
+        """Match the open orders of a symbol with what is left of its last quote; ends ioc orders."""
+        quote = self.ledger.quote(symbol)
+        resting = [
+            Resting(o["id"], o["seq"], o["side"], _leaves(o), Decimal(o["limit_price"]) if o["limit_price"] else None)
+            for o in self.ledger.open_orders(symbol)
+        ]
+        booked = sum(self._book(fill) for fill in match(resting, quote)) if quote and resting else 0
+        for order in self.ledger.open_orders(symbol):
+            if order["time_in_force"] == "ioc":
+                self._end(order["id"], "canceled")
+        return booked
+
+    def _book(self, fill: Fill) -> int:
+        order = self.ledger.order(fill.order_id)
+        assert order is not None
+        held = self.ledger.position(order["symbol"])
+        if order["limit_price"] is None and fill.side == "buy":
+            opening = max(fill.qty - max(-held, ZERO), ZERO)
+            if opening * fill.price > Decimal(self.ledger.account()["cash"]):
+                self._end(fill.order_id, "rejected", "insufficient buying power")
+                return 0
+        with self.ledger.transaction():
+            execution = self.ledger.book_fill(fill)
+            self._use_size(order["symbol"], fill)
+        self._tell(execution)
+        return 1
+
+    def _use_size(self, symbol: str, fill: Fill) -> None:
+        left = self.ledger.quote(symbol)
+        name = "ask_size" if fill.side == "buy" else "bid_size"
+        size = getattr(left, name) if left else None
+        if size is not None:
+            self.ledger.use_size(symbol, name, size - fill.qty)
+
+    def _tell(self, execution: sqlite3.Row) -> None:
+        order = self.ledger.order(execution["order_id"])
+        assert order is not None
+        self.hub.execution_event(execution, order, text(self.ledger.position(order["symbol"])) or "0")
+
+    def _end(self, order_id: str, status: str, reason: str | None = None) -> None:
+        self.ledger.end_order(order_id, status, reason)
+        order = self.ledger.order(order_id)
+        assert order is not None
+        self.hub.order_event(status, order)
+
+    def reject_later(self, order_id: str) -> None:
+        """Reject an order that was acknowledged, if it still works."""
+        order = self.ledger.order(order_id)
+        if order is not None and order["status"] in OPEN:
+            self._end(order_id, "rejected", "rejected by the fault switch")
+
+    def cancel(self, order_id: str) -> None:
+        """Cancel a working order. Raises Refused 404 or 422."""
+        order = self.ledger.order(order_id)
+        if order is None:
+            raise Refused(404, 40410000, f"order not found for {order_id}")
+        if order["status"] not in OPEN:
+            raise Refused(422, 42210000, f'order is already in "{order["status"]}" state')
+        self._end(order_id, "canceled")
+
+    def bust(self, execution_id: str, price: Decimal | None, qty: Decimal | None) -> sqlite3.Row:
+        """Bust, or with a price or quantity correct, an execution. Raises Refused 404."""
+        rows = self.ledger.bust(execution_id, price, qty)
+        if not rows:
+            raise Refused(404, 40410000, f"no execution {execution_id} to bust")
+        self._tell(rows[0])
+        return rows[0]
+
+
+def _leaves(order: sqlite3.Row) -> Decimal:
+    return Decimal(order["qty"]) - Decimal(order["filled_qty"])

@@ -1,0 +1,200 @@
+"""The endpoints of the trading API besides submission: look-ups, lists, cancels, account, activities, market days."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from backend.paperbroker.desk import SYMBOL, Desk, Refused
+from backend.paperbroker.faults import Faults
+from backend.paperbroker.ledger import OPEN
+from backend.paperbroker.sessions import calendar_json, clock_json
+from backend.paperbroker.shapes import account_json, activity_json, asset_json, order_json, positions_json
+
+Handler = Callable[[Request], Awaitable[Response]]
+STAMP = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+def read_routes(desk: Desk, faults: Faults) -> list[tuple[str, str, str, Handler]]:
+    """Return (path, method, fault target, handler)."""
+    reads = Reads(desk, faults)
+    return [
+        ("/v2/orders:by_client_order_id", "GET", "lookup", reads.by_client_id),
+        ("/v2/orders", "GET", "lookup", reads.orders),
+        ("/v2/orders", "DELETE", "cancel", reads.cancel_all),
+        ("/v2/orders/{order_id}", "GET", "lookup", reads.order),
+        ("/v2/orders/{order_id}", "DELETE", "cancel", reads.cancel),
+        ("/v2/account", "GET", "read", reads.account),
+        ("/v2/positions", "GET", "read", reads.positions),
+        ("/v2/positions/{symbol}", "GET", "read", reads.position),
+        ("/v2/account/activities", "GET", "read", reads.activities),
+        ("/v2/account/activities/{activity_type}", "GET", "read", reads.activities),
+        ("/v2/clock", "GET", "read", reads.clock),
+        ("/v2/calendar", "GET", "read", reads.calendar),
+        ("/v2/assets", "GET", "read", reads.assets),
+        ("/v2/assets/{symbol}", "GET", "read", reads.asset),
+    ]
+
+
+def choice(request: Request, name: str, allowed: tuple[str, ...], default: str) -> str:
+    """Return a query parameter out of a fixed set. Raises Refused 422."""
+    value = request.query_params.get(name, default)
+    if value not in allowed:
+        raise Refused(422, 40010001, f"invalid {name}")
+    return value
+
+
+def count(request: Request, name: str, default: int, most: int) -> int:
+    """Return a page size. Raises Refused 422."""
+    value = request.query_params.get(name, str(default))
+    if not value.isdigit() or not 0 < int(value) <= most:
+        raise Refused(422, 40010001, f"{name} must be 1 to {most}")
+    return int(value)
+
+
+def moment(request: Request, name: str) -> str | None:
+    """Return an ISO time of the query in the ledger's own form. Raises Refused 422."""
+    value = request.query_params.get(name)
+    if not value:
+        return None
+    try:
+        # An unescaped "+" of an offset arrives as a blank.
+        parsed = datetime.fromisoformat(value.replace(" ", "+"))
+    except ValueError:
+        raise Refused(422, 40010001, f"invalid {name}") from None
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC).strftime(STAMP)
+
+
+def day(request: Request, name: str, default: date) -> date:
+    """Return a date of the query. Raises Refused 422."""
+    value = request.query_params.get(name)
+    try:
+        return date.fromisoformat(value[:10]) if value else default
+    except ValueError:
+        raise Refused(422, 40010001, f"invalid {name}") from None
+
+
+class Reads:
+    """Handlers over one desk."""
+
+    def __init__(self, desk: Desk, faults: Faults) -> None:
+        self._desk, self._ledger, self._faults = desk, desk.ledger, faults
+
+    async def by_client_id(self, request: Request) -> Response:
+        """GET /v2/orders:by_client_order_id"""
+        client_id = request.query_params.get("client_order_id", "")
+        row = self._ledger.order_by_client_id(client_id)
+        if row is None or self._faults.hides(client_id):
+            raise Refused(404, 40410000, f"order not found for {client_id}")
+        return JSONResponse(order_json(row))
+
+    async def order(self, request: Request) -> Response:
+        """GET /v2/orders/{id}"""
+        row = self._ledger.order(request.path_params["order_id"])
+        if row is None:
+            raise Refused(404, 40410000, f"order not found for {request.path_params['order_id']}")
+        return JSONResponse(order_json(row))
+
+    async def orders(self, request: Request) -> Response:
+        """GET /v2/orders: status, limit, after, until, direction, symbols, side"""
+        status = choice(request, "status", ("open", "closed", "all"), "open")
+        direction = choice(request, "direction", ("asc", "desc"), "desc")
+        limit = count(request, "limit", 50, 500)
+        clauses, values = ["1 = 1"], []
+        if status != "all":
+            marks = ", ".join(f"'{name}'" for name in OPEN)
+            clauses.append(f"status {'in' if status == 'open' else 'not in'} ({marks})")
+        for name, sign in (("after", ">"), ("until", "<")):
+            if at := moment(request, name):
+                clauses.append(f"created_at {sign} ?")
+                values.append(at)
+        if symbols := request.query_params.get("symbols"):
+            wanted = symbols.split(",")
+            clauses.append(f"symbol in ({', '.join('?' for _ in wanted)})")
+            values += wanted
+        if side := request.query_params.get("side"):
+            clauses.append("side = ?")
+            values.append(side)
+        statement = f"select * from orders where {' and '.join(clauses)} order by seq {direction} limit {limit}"
+        return JSONResponse([order_json(row) for row in self._ledger.rows(statement, *values)])
+
+    async def cancel(self, request: Request) -> Response:
+        """DELETE /v2/orders/{id}"""
+        self._desk.cancel(request.path_params["order_id"])
+        return Response(status_code=204)
+
+    async def cancel_all(self, request: Request) -> Response:
+        """DELETE /v2/orders: one status an order"""
+        items: list[dict[str, Any]] = []
+        for row in self._ledger.open_orders():
+            if fault := self._faults.for_cancel(row["symbol"]):
+                items.append({"id": row["id"], "status": 500, "body": {"code": 50010000, "message": fault.message}})
+                continue
+            self._desk.cancel(row["id"])
+            ended = self._ledger.order(row["id"])
+            items.append({"id": row["id"], "status": 200, "body": order_json(ended) if ended else None})
+        return JSONResponse(items, 207)
+
+    async def account(self, request: Request) -> Response:
+        """GET /v2/account"""
+        return JSONResponse(account_json(self._ledger, self._desk.buying_power()))
+
+    async def positions(self, request: Request) -> Response:
+        """GET /v2/positions"""
+        return JSONResponse(positions_json(self._ledger))
+
+    async def position(self, request: Request) -> Response:
+        """GET /v2/positions/{symbol}"""
+        for shown in positions_json(self._ledger):
+            if request.path_params["symbol"] in (shown["symbol"], shown["asset_id"]):
+                return JSONResponse(shown)
+        raise Refused(404, 40410000, "position does not exist")
+
+    async def activities(self, request: Request) -> Response:
+        """GET /v2/account/activities[/FILL]: only executions exist here; a page ends where the next token starts"""
+        names = request.path_params.get("activity_type") or request.query_params.get("activity_types", "FILL")
+        if "FILL" not in names.split(","):
+            return JSONResponse([])
+        direction = choice(request, "direction", ("asc", "desc"), "desc")
+        size = count(request, "page_size", 100, 100)
+        clauses, values = ["1 = 1"], []
+        for name, sign in (("after", ">"), ("until", "<")):
+            if at := moment(request, name):
+                clauses.append(f"at {sign} ?")
+                values.append(at)
+        if token := request.query_params.get("page_token"):
+            last = self._ledger.row("select seq from executions where activity_id = ?", token)
+            if last is None:
+                raise Refused(422, 40010001, "invalid page_token")
+            clauses.append(f"seq {'>' if direction == 'asc' else '<'} {last['seq']}")
+        statement = f"select * from executions where {' and '.join(clauses)} order by seq {direction} limit {size}"
+        return JSONResponse([activity_json(row) for row in self._ledger.rows(statement, *values)])
+
+    async def clock(self, request: Request) -> Response:
+        """GET /v2/clock"""
+        return JSONResponse(clock_json(datetime.now(UTC)))
+
+    async def calendar(self, request: Request) -> Response:
+        """GET /v2/calendar: start and end, this year by default"""
+        this_year = datetime.now(UTC).year
+        start = day(request, "start", date(this_year, 1, 1))
+        end = day(request, "end", date(this_year, 12, 31))
+        if (end - start).days > 3700:
+            raise Refused(422, 40010001, "at most ten years at once")
+        return JSONResponse(calendar_json(start, end))
+
+    async def assets(self, request: Request) -> Response:
+        """GET /v2/assets: the symbols ever quoted or ordered"""
+        statement = "select symbol from quotes union select symbol from orders order by symbol"
+        return JSONResponse([asset_json(row["symbol"]) for row in self._ledger.rows(statement)])
+
+    async def asset(self, request: Request) -> Response:
+        """GET /v2/assets/{symbol}"""
+        symbol = request.path_params["symbol"]
+        if not SYMBOL.fullmatch(symbol):
+            raise Refused(404, 40410000, f"asset not found for {symbol}")
+        return JSONResponse(asset_json(symbol))
