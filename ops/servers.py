@@ -72,7 +72,7 @@ def start_postgres(directory: Path, output: int | IO[Any] | None = None) -> Runn
     _forget_dead_postmaster(data)
     password, port = password_file.read_text().strip(), free_port()
     argv = [str(binaries / "postgres"), "-D", str(data), "-c", "listen_addresses=127.0.0.1", "-p", str(port)]
-    argv += ["-c", "unix_socket_directories=", "-c", "max_connections=100", "-c", "log_min_messages=warning"]
+    argv += ["-c", "unix_socket_directories=", "-c", "max_connections=100", "-c", "log_checkpoints=off"]
     process = processes.spawn(argv, output=output, unprivileged=True, death_signal=signal.SIGINT)
     server = f"postgresql://postgres:{password}@127.0.0.1:{port}"
     return RunningServer(
