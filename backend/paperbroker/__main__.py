@@ -64,7 +64,9 @@ def main(argv: list[str] | None = None) -> int:
     if not key or not secret:
         print("paper broker: ALPACA_API_KEY and ALPACA_SECRET_KEY must be set", file=sys.stderr)
         return 2
-    listener = socket.socket(socket.AF_INET6 if ":" in arguments.host else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
+    # asyncio switches Nagle's delay (40 ms an answer) off only on sockets that name their protocol.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((arguments.host, arguments.port))

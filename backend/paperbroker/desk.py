@@ -17,6 +17,11 @@ from backend.paperbroker.stream import Hub
 
 SYMBOL = re.compile(r"[A-Z][A-Z0-9.]{0,11}")
 ZERO = Decimal(0)
+WORKING = (
+    "select o.side, o.qty, o.filled_qty, o.limit_price, q.bid, q.ask, coalesce(p.qty, '0') as held from orders o"
+    " left join quotes q on q.symbol = o.symbol left join positions p on p.symbol = o.symbol"
+    " where o.status in ('new', 'accepted', 'partially_filled')"
+)
 
 
 class Refused(Exception):
@@ -117,20 +122,19 @@ class Desk:
 
     def _exposure(self, symbol: str, side: str, qty: Decimal, limit_price: str | None) -> Decimal:
         """Return the dollars an order may tie up: what closes a position is free, an unquoted market order unknown."""
-        held = self.ledger.position(symbol)
-        closing = max(held if side == "sell" else -held, ZERO)
         quote = self.ledger.quote(symbol)
         shown = (quote.ask if side == "buy" else quote.bid) if quote else None
         price = Decimal(limit_price) if limit_price else (shown or ZERO)
-        return max(qty - closing, ZERO) * price
+        return _opening(side, qty, self.ledger.position(symbol)) * price
 
     def buying_power(self) -> Decimal:
         """Return cash less open orders less twice the cost of shorts (their proceeds are in the cash)."""
         power = Decimal(self.ledger.account()["cash"])
         for row in self.ledger.rows("select cost from positions"):
             power += 2 * min(Decimal(row["cost"]), ZERO)
-        for order in self.ledger.open_orders():
-            power -= self._exposure(order["symbol"], order["side"], _leaves(order), order["limit_price"])
+        for order in self.ledger.rows(WORKING):
+            price = order["limit_price"] or order["ask" if order["side"] == "buy" else "bid"] or "0"
+            power -= _opening(order["side"], _leaves(order), Decimal(order["held"])) * Decimal(price)
         return power
 
     def quote(self, quote: Quote) -> int:
@@ -210,3 +214,7 @@ class Desk:
 
 def _leaves(order: sqlite3.Row) -> Decimal:
     return Decimal(order["qty"]) - Decimal(order["filled_qty"])
+
+
+def _opening(side: str, qty: Decimal, held: Decimal) -> Decimal:
+    return max(qty - max(held if side == "sell" else -held, ZERO), ZERO)

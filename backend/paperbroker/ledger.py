@@ -29,6 +29,7 @@ create table if not exists orders (seq integer primary key autoincrement, id tex
   created_at text not null, updated_at text not null, filled_at text, canceled_at text, failed_at text,
   reject_reason text, refused_duplicates integer not null default 0);
 create index if not exists orders_open on orders (symbol, status);
+create index if not exists orders_status on orders (status);
 create table if not exists executions (seq integer primary key autoincrement, id text not null unique,
   activity_id text not null unique, order_id text not null references orders (id), symbol text not null,
   side text not null, qty text not null, price text not null, cum_qty text not null, leaves_qty text not null,
