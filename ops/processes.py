@@ -35,11 +35,12 @@ def spawn(
     output: int | IO[Any] | None = None,
     unprivileged: bool = False,
     death_signal: signal.Signals = signal.SIGTERM,
+    keep_open: Sequence[int] = (),
 ) -> subprocess.Popen[str]:
     """Start `argv` in a process group of its own; stdout and stderr both go to `output`.
 
     `unprivileged` gives root's rights away first, for servers that refuse to run as root. Raises OSError when the
-    program cannot be started.
+    program cannot be started. `keep_open` names the file descriptors that the child gets under the same number.
     """
     return subprocess.Popen(
         list(argv),
@@ -51,6 +52,7 @@ def spawn(
         text=True,
         errors="replace",
         bufsize=1,
+        pass_fds=tuple(keep_open),
         preexec_fn=_child_setup(os.getpid(), unprivileged and os.geteuid() == 0, death_signal),
     )
 

@@ -59,6 +59,7 @@ class Part:
     restart: bool = True
     grace_seconds: float = 10.0
     stop_signal: signal.Signals = signal.SIGTERM
+    keep_open: tuple[int, ...] = ()
     process: "subprocess.Popen[str] | None" = None
     deaths: deque[float] = field(default_factory=deque)
 
@@ -86,8 +87,8 @@ def follow(name: str, process: "subprocess.Popen[str]") -> None:
 class Stack:
     """Starts the parts in order, watches them and takes them down."""
 
-    def __init__(self, state: Path, port: int) -> None:
-        self.state, self.port = state, port
+    def __init__(self, state: Path, port: int, listener: socket.socket) -> None:
+        self.state, self.port, self.listener = state, port, listener
         self.url = f"http://127.0.0.1:{port}"
         self.env = dict(os.environ)
         self.parts: list[Part] = []
@@ -152,14 +153,14 @@ class Stack:
 
     def _start_programs(self) -> None:
         python, celery = sys.executable, ["-m", "celery", "-A", "backend.celery_app"]
-        web = [python, "-m", "gunicorn", "backend.wsgi:application", "--bind", f"127.0.0.1:{self.port}"]
+        web = [python, "-m", "gunicorn", "backend.wsgi:application", "--bind", f"fd://{self.listener.fileno()}"]
         web += ["--worker-class", "gthread", "--workers", "2", "--threads", "4", "--keep-alive", "75"]
         web += ["--timeout", "60", "--graceful-timeout", "10", "--no-control-socket", "--log-level", "warning"]
         worker = [python, *celery, "worker", "--pool", "threads", "--concurrency", "4", "--loglevel", "WARNING"]
         worker += ["--without-gossip", "--without-mingle"]
         beat = [python, *celery, "beat", "--loglevel", "WARNING", "-s", str(self.state / "celerybeat-schedule")]
         beat += ["--pidfile="]
-        self._launch(Part("web", web, grace_seconds=15.0))
+        self._launch(Part("web", web, grace_seconds=15.0, keep_open=(self.listener.fileno(),)))
         self._launch(Part("worker", worker, grace_seconds=20.0))
         self._launch(Part("beat", beat))
 
@@ -173,7 +174,9 @@ class Stack:
     def _launch(self, part: Part) -> None:
         if part not in self.parts:
             self.parts.append(part)
-        part.process = processes.spawn(part.argv, env=self.env, cwd=ROOT, output=subprocess.PIPE)
+        part.process = processes.spawn(
+            part.argv, env=self.env, cwd=ROOT, output=subprocess.PIPE, keep_open=part.keep_open
+        )
         follow(part.name, part.process)
 
     def _manage(self, *arguments: str) -> None:
@@ -283,8 +286,8 @@ def kept_secrets(path: Path) -> dict[str, str]:
     return kept
 
 
-def checked_surroundings() -> tuple[Path, int, IO[str]]:
-    """(STATE_DIR, PORT, the held lock). Raises Refused with one sentence for whatever is wrong."""
+def checked_surroundings() -> tuple[Path, int, IO[str], socket.socket]:
+    """(STATE_DIR, PORT, the held lock, the listening socket). Raises Refused with one clear sentence."""
     text = os.environ.get("PORT") or "8000"
     if not text.isdigit() or not 1 <= int(text) <= 65535:
         raise Refused(f"PORT must be a number from 1 to 65535, not {text!r}")
@@ -298,23 +301,25 @@ def checked_surroundings() -> tuple[Path, int, IO[str]]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise Refused(f"another stack already runs on {state}") from None
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", int(text)))
-        except OSError as error:
-            raise Refused(f"port {text} cannot be used ({error.strerror}); choose another: make up PORT=8001") from None
-    return state, int(text), lock
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", int(text)))
+        # From here on the port is ours, and a request that comes while the web server starts again waits for it.
+        listener.listen(512)
+    except OSError as error:
+        raise Refused(f"port {text} cannot be used ({error.strerror}); choose another: make up PORT=8001") from None
+    return state, int(text), lock, listener
 
 
 def main() -> int:
     """Run the stack. 0 after Ctrl-C or SIGTERM, 1 when a part failed for good, 2 when it could not start at all."""
     try:
-        state, port, lock = checked_surroundings()
+        state, port, lock, listener = checked_surroundings()
     except Refused as refusal:
         print(f"make up: {refusal}", file=sys.stderr)
         return 2
-    stack = Stack(state, port)
+    stack = Stack(state, port, listener)
 
     def asked_to_stop(number: int, frame: FrameType | None) -> None:
         if not stack.stopping:
@@ -333,6 +338,7 @@ def main() -> int:
         say("stack", str(failure))
     finally:
         stack.take_down()
+        listener.close()
         lock.close()
     return code
 
