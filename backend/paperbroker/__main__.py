@@ -80,8 +80,13 @@ def main(argv: list[str] | None = None) -> int:
         return 4
     app = build_app(ledger, key, secret, faults_enabled=os.environ.get("PAPER_FAULTS") == "1")
     config = uvicorn.Config(
-        app, http=DroppableProtocol, ws="websockets-sansio", log_level="warning", access_log=False,
-        timeout_graceful_shutdown=1, lifespan="off",
+        app,
+        http=DroppableProtocol,
+        ws="websockets-sansio",
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=1,
+        lifespan="off",
     )
     try:
         asyncio.run(serve(uvicorn.Server(config), listener, f"http://{arguments.host}:{listener.getsockname()[1]}"))

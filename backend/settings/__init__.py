@@ -1,0 +1,141 @@
+"""Django's settings, all derived from the one frozen :class:`~backend.settings.config.Config`."""
+
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+from pydantic import ValidationError
+
+from backend.settings.config import Config
+from backend.tradingbot.infra.logging import logging_config
+
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
+
+try:
+    TRADINGBOT = Config()  # type: ignore[call-arg]
+except ValidationError as error:
+    problems = "; ".join(f"{'.'.join(map(str, e['loc'])).upper() or 'settings'}: {e['msg']}" for e in error.errors())
+    raise ImproperlyConfigured(f"The environment is not usable: {problems}") from None
+
+PRODUCTION = TRADINGBOT.environment == "production"
+DEBUG = False
+SECRET_KEY = TRADINGBOT.secret_key.get_secret_value()
+ALLOWED_HOSTS = [host.strip() for host in TRADINGBOT.allowed_hosts.split(",") if host.strip()]
+ROOT_URLCONF = "backend.urls"
+WSGI_APPLICATION = "backend.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "pgtrigger",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "axes",
+    "backend.tradingbot",
+]
+MIDDLEWARE = [
+    "backend.tradingbot.api.middleware.TraceMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = 1
+AXES_RESET_ON_SUCCESS = True
+
+DATABASES = {"default": TRADINGBOT.database}
+
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+USE_I18N = False
+
+STATIC_URL = "/static/"
+STATIC_ROOT = TRADINGBOT.state_dir / "static"
+WHITENOISE_USE_FINDERS = True
+
+if PRODUCTION:
+    SECURE_SSL_REDIRECT = True
+    SECURE_HSTS_SECONDS = 31_536_000
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+SESSION_COOKIE_HTTPONLY = True
+X_FRAME_OPTIONS = "DENY"
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["backend.tradingbot.api.authentication.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["backend.tradingbot.api.parsing.ExactJSONParser"],
+    "EXCEPTION_HANDLER": "backend.tradingbot.api.errors.problem_response",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Tradingbot",
+    "DESCRIPTION": "The safety layer between trading strategies and a broker.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+}
+
+CELERY_BROKER_URL = TRADINGBOT.redis_url.get_secret_value()
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TIMEZONE = "UTC"
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BEAT_SCHEDULE = {
+    "poll-broker": {
+        "task": "tradingbot.poll_broker",
+        "schedule": TRADINGBOT.poll_seconds,
+        "options": {"expires": max(TRADINGBOT.poll_seconds, 2)},
+    },
+    "recover-orders": {
+        "task": "tradingbot.recover_orders",
+        "schedule": TRADINGBOT.recovery_seconds,
+        "options": {"expires": max(TRADINGBOT.recovery_seconds, 2)},
+    },
+}
+
+LOGGING = logging_config(log_format=TRADINGBOT.log_format, level=TRADINGBOT.log_level)
+LOGGING_CONFIG = "logging.config.dictConfig"
+
+UNFOLD = {"SITE_TITLE": "Tradingbot", "SITE_HEADER": "Tradingbot", "SITE_FAVICONS": [], "STYLES": [], "SCRIPTS": []}

@@ -1,0 +1,76 @@
+"""The configuration, parsed once from the environment into a frozen object that refuses nonsense at start."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+from urllib.parse import unquote, urlsplit
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PAPER_HOST = "https://paper-api.alpaca.markets"
+LIVE_HOST = "https://api.alpaca.markets"
+
+
+class Config(BaseSettings):
+    """Every setting by its environment variable's name, in lower case. Seconds are seconds, not milliseconds."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    environment: Literal["development", "test", "production"] = "development"
+    secret_key: SecretStr
+    allowed_hosts: str = "localhost,127.0.0.1,[::1]"
+    database_url: SecretStr
+    redis_url: SecretStr
+    state_dir: Path = Path(".state")
+    log_format: Literal["json", "text"] = "json"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    metrics_public: bool = False
+
+    broker: Literal["paper", "alpaca"] = "paper"
+    alpaca_api_key: SecretStr = SecretStr("")
+    alpaca_secret_key: SecretStr = SecretStr("")
+    alpaca_base_url: str = PAPER_HOST
+    allow_live_trading: Literal["", "no", "yes"] = ""
+
+    send_by_seconds: float = Field(5.0, gt=0, le=60)
+    broker_connect_timeout: float = Field(2.0, gt=0, le=60)
+    broker_read_timeout: float = Field(5.0, gt=0, le=120)
+    quiet_window_seconds: float = Field(120.0, gt=0)
+    recovery_min_misses: int = Field(3, ge=1)
+    poll_seconds: float = Field(1.0, gt=0, le=60)
+    recovery_seconds: float = Field(3.0, gt=0, le=60)
+    store_timeout_seconds: float = Field(0.5, gt=0, le=10)
+
+    @model_validator(mode="after")
+    def _refuse_nonsense(self) -> Self:
+        if self.environment == "production" and len(self.secret_key.get_secret_value()) < 50:
+            raise ValueError("SECRET_KEY must have at least 50 characters in production")
+        if not self.database_url.get_secret_value().startswith(("postgres://", "postgresql://")):
+            raise ValueError("DATABASE_URL must start with postgresql://")
+        if not self.redis_url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("REDIS_URL must start with redis://, rediss:// or unix://")
+        if self.alpaca_base_url.rstrip("/") == LIVE_HOST and self.allow_live_trading != "yes":
+            raise ValueError("ALPACA_BASE_URL is the live host: set ALLOW_LIVE_TRADING=yes if you mean real money")
+        if self.broker == "alpaca" and not self.alpaca_api_key.get_secret_value():
+            raise ValueError("BROKER=alpaca needs ALPACA_API_KEY and ALPACA_SECRET_KEY")
+        return self
+
+    @cached_property
+    def database(self) -> dict[str, Any]:
+        """``DATABASE_URL`` as Django's ``DATABASES['default']``."""
+        url = urlsplit(self.database_url.get_secret_value())
+        query = dict(pair.split("=", 1) for pair in url.query.split("&") if "=" in pair)
+        return {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": unquote(url.path.lstrip("/")) or "postgres",
+            "USER": unquote(url.username or ""),
+            "PASSWORD": unquote(url.password or ""),
+            "HOST": unquote(query.get("host", "")) or url.hostname or "",
+            "PORT": str(url.port or query.get("port", "")),
+            "CONN_MAX_AGE": None,
+            "CONN_HEALTH_CHECKS": True,
+            "OPTIONS": {"connect_timeout": 3, "options": "-c lock_timeout=5s -c statement_timeout=15s"},
+        }

@@ -1,0 +1,66 @@
+"""Bearer keys: one indexed look-up by digest, no write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from backend.tradingbot.core.errors import NotAllowedError
+from backend.tradingbot.models import ApiKey
+from backend.tradingbot.services.keys import key_digest
+
+
+class Caller:
+    """The key behind a request, in the place where DRF keeps a user."""
+
+    is_authenticated = True
+
+    def __init__(self, key: ApiKey) -> None:
+        self.key = key
+
+    @property
+    def name(self) -> str:
+        return f"key:{self.key.name}"
+
+    def need_role(self, *roles: str) -> None:
+        if self.key.role not in roles:
+            raise NotAllowedError(
+                f"the role {self.key.role} may not do this",
+                code="role_not_allowed",
+                remedy="needs " + " or ".join(roles),
+            )
+
+    def need_capability(self, capability: str) -> None:
+        if capability not in self.key.capabilities:
+            raise NotAllowedError(
+                f"this key lacks the capability {capability}", code="capability_missing", remedy="ask an administrator"
+            )
+
+    def need_account(self, account: str, strategy: str | None = None) -> None:
+        """A trader's key acts for its own account and strategy only."""
+        bound = self.key.account
+        if bound is not None and bound.code != account:
+            raise NotAllowedError(f"this key may not act for {account}", code="not_your_account", remedy="use your own")
+        own = self.key.strategy
+        if strategy is not None and own is not None and own.code != strategy:
+            raise NotAllowedError(
+                f"this key may not act for {strategy}", code="not_your_account", remedy="use your own"
+            )
+
+
+class ApiKeyAuthentication(BaseAuthentication):
+    def authenticate(self, request: Request) -> tuple[Caller, Any] | None:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            return None
+        keys = ApiKey.objects.select_related("account", "strategy")
+        key = keys.filter(digest=key_digest(token.strip()), revoked_at__isnull=True).first()
+        if key is None:
+            raise AuthenticationFailed("this key is not known or was revoked")
+        return Caller(key), None
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"

@@ -1,0 +1,105 @@
+"""Breakers, market data, build and health over REST."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.db import Error, connection
+from django.http import HttpRequest, JsonResponse
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from backend.tradingbot.api.errors import problem
+from backend.tradingbot.brokers.registry import execution_client
+from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
+from backend.tradingbot.core.errors import TradingbotError
+from backend.tradingbot.infra.build_info import version_info
+from backend.tradingbot.models import Breaker
+from backend.tradingbot.services import breakers
+from backend.tradingbot.services.market_data import post_ticks
+from backend.tradingbot.services.orders import hot_state
+
+
+def shown(row: Breaker) -> dict[str, Any]:
+    status = breakers.restore(row, SYSTEM_CLOCK).status()
+    return {
+        "scope": row.scope,
+        "tripped": row.tripped_at is not None,
+        "reason": row.reason or None,
+        "tripped_at": rfc3339(row.tripped_at),
+        "cooldown_remaining_sec": status["cooldown_remaining_sec"],
+        "may_reset": "the risk role, with a reason",
+    }
+
+
+def _body(request: Request) -> dict[str, Any]:
+    return request.data if isinstance(request.data, dict) else {}
+
+
+class Breakers(APIView):
+    @extend_schema(responses={200: dict}, summary="Every breaker")
+    def get(self, request: Request) -> JsonResponse:
+        return JsonResponse({"breakers": [shown(row) for row in Breaker.objects.all()]})
+
+
+class TripBreaker(APIView):
+    @extend_schema(request=dict, responses={200: dict}, summary="Stop a scope now")
+    def post(self, request: Request, scope: str) -> JsonResponse:
+        request.user.need_role("risk", "admin")
+        reason = _body(request).get("reason")
+        return JsonResponse(shown(breakers.trip(scope, actor=request.user.name, reason=reason, clock=SYSTEM_CLOCK)))
+
+
+class ResetBreaker(APIView):
+    @extend_schema(request=dict, responses={200: dict}, summary="Re-arm a scope, with a reason")
+    def post(self, request: Request, scope: str) -> JsonResponse:
+        request.user.need_role("risk")
+        body = _body(request)
+        force = body.get("force") is True
+        if force:
+            request.user.need_capability("force_reset")
+        row = breakers.reset(scope, actor=request.user.name, reason=body.get("reason"), force=force, clock=SYSTEM_CLOCK)
+        return JsonResponse(shown(row))
+
+
+class Ticks(APIView):
+    @extend_schema(request=dict, responses={200: dict}, summary="Feed ticks")
+    def post(self, request: Request) -> JsonResponse:
+        request.user.need_capability("feed")
+        may_feed = frozenset(request.user.key.feed_symbols)
+        return JsonResponse(post_ticks(request.data, may_feed=may_feed, clock=SYSTEM_CLOCK))
+
+
+class Build(APIView):
+    @extend_schema(responses={200: dict}, summary="Which build answers")
+    def get(self, request: Request) -> JsonResponse:
+        return JsonResponse(version_info())
+
+
+def healthz(request: HttpRequest) -> JsonResponse:
+    """The process answers."""
+    return JsonResponse({"status": "ok"})
+
+
+def readyz(request: HttpRequest) -> JsonResponse:
+    """Everything that an order needs answers."""
+    faults: dict[str, str] = {}
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except Error as error:
+        faults["database"] = type(error).__name__
+    try:
+        hot_state().ping()
+    except TradingbotError as error:
+        faults["market_data_store"] = error.message
+    try:
+        if not execution_client(settings.TRADINGBOT).validate_connection():
+            faults["broker"] = "the broker's account is not active"
+    except TradingbotError as error:
+        faults["broker"] = error.message
+    if faults:
+        return problem(503, "not_ready", "; ".join(f"{name}: {why}" for name, why in faults.items()), faults=faults)
+    return JsonResponse({"status": "ready"})

@@ -1,0 +1,142 @@
+"""Orders over REST: parse, call one service, render."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import JsonResponse
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from backend.tradingbot.api.errors import problem
+from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
+from backend.tradingbot.core.errors import FieldError, InvalidInputError, NotFoundError
+from backend.tradingbot.core.parsing import parse_order
+from backend.tradingbot.core.values import OrderIntent, plain
+from backend.tradingbot.execution.order_state import UNRESOLVED, Status
+from backend.tradingbot.models import Order
+from backend.tradingbot.services.cancels import cancel_order
+from backend.tradingbot.services.orders import check_order, submit_order
+
+BODY = {
+    "application/json": {
+        "type": "object",
+        "required": ["client_order_id", "account", "strategy", "symbol", "side", "qty", "type"],
+        "additionalProperties": False,
+        "properties": {
+            "client_order_id": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,48}$"},
+            "account": {"type": "string"},
+            "strategy": {"type": "string"},
+            "symbol": {"type": "string"},
+            "side": {"type": "string", "enum": ["buy", "sell"]},
+            "qty": {"type": "string", "example": "10"},
+            "type": {"type": "string", "enum": ["market", "limit"]},
+            "limit_price": {"type": "string", "nullable": True, "example": "190.10"},
+            "time_in_force": {"type": "string", "enum": ["day", "gtc", "ioc"]},
+            "greeks": {"type": "object", "additionalProperties": {"type": "string"}},
+            "permit_id": {"type": "string", "nullable": True},
+        },
+    }
+}
+ANSWER = {200: dict, 201: dict, 202: dict, 422: dict}
+ACCOUNT = OpenApiParameter("account", str, required=True, description="The account's code.")
+
+
+def shown(order: Order) -> dict[str, Any]:
+    return {
+        "client_order_id": order.client_order_id,
+        "account": order.account.code,
+        "strategy": order.strategy.code,
+        "symbol": order.symbol,
+        "side": order.side,
+        "qty": plain(order.qty),
+        "type": order.type,
+        "limit_price": plain(order.limit_price),
+        "time_in_force": order.time_in_force,
+        "status": str(order.status),
+        "mode": order.mode,
+        "broker_order_id": order.broker_order_id,
+        "filled_qty": plain(order.filled_qty),
+        "avg_price": plain(order.avg_price),
+        "decision": order.decision,
+        "build_id": order.build_id,
+        "trace_id": order.trace_id,
+        "created_at": rfc3339(order.created_at),
+        "updated_at": rfc3339(order.updated_at),
+    }
+
+
+def rendered(order: Order, *, replayed: bool) -> JsonResponse:
+    """201 new, 200 replayed, 202 not known yet, 422 denied or rejected."""
+    if order.status == Status.DENIED:
+        failed = [check for check in order.decision["checks"] if not check["passed"]]
+        detail = "; ".join(f"{check['gate']}: {check['message']}" for check in failed)
+        answer = problem(422, "order_denied", detail, "mend it and send a new id", order=shown(order))
+    elif order.status == Status.REJECTED:
+        why = order.evidence.get("reject", {})
+        detail = str(why.get("message", "the broker rejected the order"))
+        answer = problem(422, "broker_rejected", detail, "send a new id", order=shown(order))
+    else:
+        status = 202 if order.status in UNRESOLVED else (200 if replayed else 201)
+        answer = JsonResponse(shown(order), status=status)
+        if status == 202:
+            answer["Retry-After"] = "2"
+    if replayed:
+        answer["Idempotent-Replayed"] = "true"
+    return answer
+
+
+def _intent(request: Request) -> OrderIntent:
+    intent = parse_order(request.data)
+    request.user.need_role("trader")
+    request.user.need_account(intent.account, intent.strategy)
+    return intent
+
+
+class Orders(APIView):
+    @extend_schema(request=BODY, responses=ANSWER, summary="Place one order, once")
+    def post(self, request: Request) -> JsonResponse:
+        submission = submit_order(_intent(request), actor=request.user.name)
+        return rendered(submission.order, replayed=submission.replayed)
+
+    @extend_schema(responses={200: dict}, summary="The newest orders of an account", parameters=[ACCOUNT])
+    def get(self, request: Request) -> JsonResponse:
+        account = _account(request)
+        rows = Order.objects.select_related("account", "strategy").filter(account__code=account)[:200]
+        return JsonResponse({"orders": [shown(order) for order in rows]})
+
+
+class OrderCheck(APIView):
+    @extend_schema(request=BODY, responses={200: dict}, summary="The decision alone; nothing is written")
+    def post(self, request: Request) -> JsonResponse:
+        return JsonResponse(check_order(_intent(request)).as_dict())
+
+
+class OneOrder(APIView):
+    @extend_schema(responses={200: dict}, summary="One order as it stands", parameters=[ACCOUNT])
+    def get(self, request: Request, client_order_id: str) -> JsonResponse:
+        return JsonResponse(shown(_find(request, client_order_id)))
+
+    @extend_schema(responses={202: dict}, summary="Cancel an order", parameters=[ACCOUNT])
+    def delete(self, request: Request, client_order_id: str) -> JsonResponse:
+        request.user.need_role("trader", "risk", "admin")
+        order = cancel_order(_find(request, client_order_id), actor=request.user.name, clock=SYSTEM_CLOCK)
+        return JsonResponse(shown(order), status=202)
+
+
+def _account(request: Request) -> str:
+    account = request.query_params.get("account", "")
+    if not account or "\x00" in account:
+        raise InvalidInputError([FieldError("account", account, "is missing", "add ?account=<code>")])
+    request.user.need_account(account)
+    return account
+
+
+def _find(request: Request, client_order_id: str) -> Order:
+    account = _account(request)
+    rows = Order.objects.select_related("account", "strategy")
+    order = rows.filter(account__code=account, client_order_id=client_order_id).first()
+    if order is None:
+        raise NotFoundError(f"{account} has no order {client_order_id}", remedy="check the id and the account")
+    return order

@@ -1,0 +1,24 @@
+"""The API's URLs."""
+
+from django.urls import path, re_path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from rest_framework.permissions import AllowAny
+
+from backend.tradingbot.api import operations, orders
+
+OPEN = {"authentication_classes": [], "permission_classes": [AllowAny]}
+
+urlpatterns = [
+    path("api/v1/orders", orders.Orders.as_view(), name="orders"),
+    path("api/v1/orders/check", orders.OrderCheck.as_view(), name="order-check"),
+    re_path(r"^api/v1/orders/(?P<client_order_id>[A-Za-z0-9._-]{1,48})$", orders.OneOrder.as_view(), name="order"),
+    path("api/v1/breakers", operations.Breakers.as_view(), name="breakers"),
+    path("api/v1/breakers/<str:scope>/trip", operations.TripBreaker.as_view(), name="breaker-trip"),
+    path("api/v1/breakers/<str:scope>/reset", operations.ResetBreaker.as_view(), name="breaker-reset"),
+    path("api/v1/market-data/ticks", operations.Ticks.as_view(), name="ticks"),
+    path("api/v1/build", operations.Build.as_view(), name="build"),
+    path("api/schema/", SpectacularAPIView.as_view(**OPEN), name="schema"),
+    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema", **OPEN), name="docs"),
+    path("healthz", operations.healthz),
+    path("readyz", operations.readyz),
+]

@@ -1,0 +1,64 @@
+"""``manage.py seed_demo``: the demo's account, strategy, keys and administrator, once; writes ``demo.env``."""
+
+import os
+import secrets
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
+
+from backend.tradingbot.brokers.registry import execution_client
+from backend.tradingbot.models import Account
+from backend.tradingbot.services.accounts import create_account, create_strategy
+from backend.tradingbot.services.keys import create_key
+
+SYMBOLS = ["AAPL", "MSFT", "SPY"]
+BREAKER = {"cooldown_sec": 5, "max_error_rate_per_min": 20}
+
+
+class Command(BaseCommand):
+    help = "Seed the demo account on the paper broker, once."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        config = settings.TRADINGBOT
+        if config.broker != "paper":
+            raise CommandError("the demo is seeded only with BROKER=paper")
+        if Account.objects.filter(code="demo").exists():
+            self.stdout.write("the demo is there already")
+            return
+        path = config.state_dir / "demo.env"
+        values = self._seed()
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.writelines(f"{name}='{value}'\n" for name, value in values.items())
+        self.stdout.write(f"seeded the demo; its keys are in {path}")
+
+    @transaction.atomic
+    def _seed(self) -> dict[str, str]:
+        broker = execution_client(settings.TRADINGBOT).account()
+        account = create_account(
+            code="demo",
+            name="Demo on the paper broker",
+            broker_account=broker.account_number,
+            cash=Decimal(broker.cash),
+            symbols=SYMBOLS,
+            max_tick_age_seconds=60,
+            breaker=BREAKER,
+        )
+        strategy = create_strategy(code="demo", name="Demo strategy", breaker=BREAKER)
+        bound = {"account": account, "strategy": strategy}
+        _, trader = create_key(name="demo-trader", role="trader", capabilities=["feed"], feed_symbols=SYMBOLS, **bound)
+        _, risk = create_key(name="demo-risk", role="risk", capabilities=["force_reset"])
+        password = secrets.token_urlsafe(18)
+        get_user_model().objects.create_superuser("admin", password=password)
+        port = os.environ.get("PORT", "8000")
+        return {
+            "TRADINGBOT_URL": f"http://127.0.0.1:{port}",
+            "TRADINGBOT_TRADER_TOKEN": trader,
+            "TRADINGBOT_RISK_TOKEN": risk,
+            "TRADINGBOT_ADMIN_USER": "admin",
+            "TRADINGBOT_ADMIN_PASSWORD": password,
+        }

@@ -1,0 +1,19 @@
+"""Fields and constraints; no behaviour. The verbs are in services, the reads in selectors."""
+
+from backend.tradingbot.models.accounts import Account, ApiKey, RiskRow, Strategy
+from backend.tradingbot.models.breakers import Breaker, BreakerEvent
+from backend.tradingbot.models.journal import JournalEntry
+from backend.tradingbot.models.orders import Execution, Order, Position
+
+__all__ = [
+    "Account",
+    "ApiKey",
+    "Breaker",
+    "BreakerEvent",
+    "Execution",
+    "JournalEntry",
+    "Order",
+    "Position",
+    "RiskRow",
+    "Strategy",
+]

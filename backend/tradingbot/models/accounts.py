@@ -1,0 +1,92 @@
+"""Who trades: accounts with their locked risk row, strategies, and the keys that may act for them."""
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+
+ROLES = ["viewer", "trader", "risk", "admin"]
+
+
+class Account(models.Model):
+    """One account here is one account at the broker; two local accounts never share one."""
+
+    code = models.SlugField(max_length=32, unique=True)
+    name = models.CharField(max_length=120, blank=True)
+    broker_account = models.CharField(max_length=64, unique=True)
+    symbols = ArrayField(models.CharField(max_length=32), default=list, help_text="What this account may trade.")
+    max_tick_age_seconds = models.PositiveIntegerField(default=20, help_text="Older market data denies an order.")
+    market_collar_bps = models.PositiveIntegerField(
+        default=100, help_text="A market buy reserves the touch plus this many basis points."
+    )
+    active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["code"]
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class RiskRow(models.Model):
+    """The row that is locked for every change of one account's book, and the head of its journal chain.
+
+    ``scope`` is ``account:<code>`` or ``firm``; the firm's row has a chain and no money.
+    """
+
+    scope = models.CharField(max_length=48, primary_key=True)
+    account = models.OneToOneField(Account, on_delete=models.PROTECT, null=True, blank=True, related_name="risk")
+    cash = models.DecimalField(max_digits=28, decimal_places=9, null=True)
+    reserved_cash = models.DecimalField(max_digits=28, decimal_places=9, default=0)
+    fills_cursor = models.CharField(max_length=80, blank=True)
+    journal_seq = models.BigIntegerField(default=0)
+    journal_hash = models.CharField(max_length=64, default="0" * 64)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(reserved_cash__gte=0), name="risk_row_reserved_not_negative"),
+        ]
+
+    def __str__(self) -> str:
+        return self.scope
+
+
+class Strategy(models.Model):
+    code = models.SlugField(max_length=32, unique=True)
+    name = models.CharField(max_length=120, blank=True)
+    active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["code"]
+        verbose_name_plural = "strategies"
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class ApiKey(models.Model):
+    """A key: the secret is random and 256 bits long, so only its SHA-256 is kept. Revocation acts at once."""
+
+    name = models.CharField(max_length=80)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    role = models.CharField(max_length=8, choices=[(role, role) for role in ROLES])
+    capabilities = ArrayField(models.CharField(max_length=32), default=list, blank=True)
+    feed_symbols = ArrayField(models.CharField(max_length=32), default=list, blank=True)
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, null=True, blank=True)
+    strategy = models.ForeignKey(Strategy, on_delete=models.PROTECT, null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(condition=Q(role__in=ROLES), name="api_key_role_known"),
+            models.CheckConstraint(
+                condition=~Q(role="trader") | (Q(account__isnull=False) & Q(strategy__isnull=False)),
+                name="api_key_trader_is_bound",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,47 @@
+"""Circuit breakers by scope, and everything that ever happened to them."""
+
+import pgtrigger
+from django.db import models
+
+
+class Breaker(models.Model):
+    """``scope`` is ``firm``, ``account:<code>``, ``strategy:<code>`` or ``symbol:<sym>``; ``state`` is the pure
+    breaker's snapshot, restored and saved under this row's lock."""
+
+    scope = models.CharField(max_length=48, unique=True)
+    max_daily_drawdown = models.FloatField(default=0.06)
+    max_error_rate_per_min = models.PositiveIntegerField(default=5)
+    max_data_staleness_sec = models.FloatField(default=30)
+    cooldown_sec = models.FloatField(default=1800)
+    state = models.JSONField(default=dict)
+    tripped_at = models.DateTimeField(null=True, blank=True)
+    reason = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering = ["scope"]
+
+    def __str__(self) -> str:
+        return self.scope
+
+
+class BreakerEvent(models.Model):
+    """A trip or a reset: who, why, when and the values. Append-only."""
+
+    breaker = models.ForeignKey(Breaker, on_delete=models.PROTECT, related_name="events")
+    kind = models.CharField(max_length=16)
+    at = models.DateTimeField()
+    actor = models.CharField(max_length=120)
+    reason = models.CharField(max_length=500)
+    values = models.JSONField(default=dict)
+    trace_id = models.CharField(max_length=32, blank=True)
+    build_id = models.CharField(max_length=64)
+
+    class Meta:
+        ordering = ["-id"]
+        triggers = [
+            pgtrigger.Protect(name="breaker_event_no_change", operation=pgtrigger.Update | pgtrigger.Delete),
+            pgtrigger.Protect(name="breaker_event_no_truncate", operation=pgtrigger.Truncate),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.reason}"

@@ -1,0 +1,29 @@
+"""The journal: one hash chain an account and one for the firm. Append-only."""
+
+import pgtrigger
+from django.db import models
+
+
+class JournalEntry(models.Model):
+    chain = models.CharField(max_length=48)
+    seq = models.BigIntegerField()
+    at = models.DateTimeField()
+    kind = models.CharField(max_length=40)
+    actor = models.CharField(max_length=120)
+    subject = models.CharField(max_length=120)
+    trace_id = models.CharField(max_length=32, blank=True)
+    build_id = models.CharField(max_length=64)
+    data = models.JSONField(default=dict)
+    hash = models.CharField(max_length=64)
+
+    class Meta:
+        ordering = ["chain", "seq"]
+        verbose_name_plural = "journal entries"
+        constraints = [models.UniqueConstraint(fields=["chain", "seq"], name="journal_entry_seq_once")]
+        triggers = [
+            pgtrigger.Protect(name="journal_no_change", operation=pgtrigger.Update | pgtrigger.Delete),
+            pgtrigger.Protect(name="journal_no_truncate", operation=pgtrigger.Truncate),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.chain} {self.seq} {self.kind}"

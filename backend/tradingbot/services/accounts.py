@@ -1,0 +1,33 @@
+"""Setting up accounts and strategies with everything that an order needs: risk rows and breakers."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from django.db import transaction
+
+from backend.tradingbot.models import Account, Breaker, RiskRow, Strategy
+from backend.tradingbot.services.locks import FIRM, account_scope
+
+
+def ensure_firm() -> None:
+    RiskRow.objects.get_or_create(scope=FIRM)
+    Breaker.objects.get_or_create(scope=FIRM)
+
+
+def create_account(*, code: str, cash: Decimal | None, breaker: dict[str, Any] | None = None, **fields: Any) -> Account:
+    """An account with its risk row and its breaker. ``cash`` None means unknown, which denies every purchase."""
+    with transaction.atomic():
+        ensure_firm()
+        account = Account.objects.create(code=code, **fields)
+        RiskRow.objects.create(scope=account_scope(code), account=account, cash=cash)
+        Breaker.objects.create(scope=account_scope(code), **(breaker or {}))
+    return account
+
+
+def create_strategy(*, code: str, breaker: dict[str, Any] | None = None, **fields: Any) -> Strategy:
+    with transaction.atomic():
+        strategy = Strategy.objects.create(code=code, **fields)
+        Breaker.objects.create(scope=f"strategy:{code}", **(breaker or {}))
+    return strategy

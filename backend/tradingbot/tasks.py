@@ -1,0 +1,51 @@
+"""Celery tasks: each takes a lock, calls one service and carries no state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+from celery import shared_task
+from django.db import connection
+
+from backend.tradingbot.brokers.answers import BrokerQueryError
+from backend.tradingbot.core.clock import SYSTEM_CLOCK
+from backend.tradingbot.models import Account
+from backend.tradingbot.services import cancels, fills, recovery
+
+log = structlog.get_logger(__name__)
+
+POLL_LOCK, RECOVERY_LOCK = 7_301, 7_302
+
+
+@contextmanager
+def singleton(key: int) -> Iterator[bool]:
+    """A session advisory lock: False when another worker has it. A worker that dies releases it with its connection."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [key])
+        held = bool(cursor.fetchone()[0])
+    try:
+        yield held
+    finally:
+        if held:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [key])
+
+
+@shared_task(name="tradingbot.poll_broker")
+def poll_broker() -> None:
+    with singleton(POLL_LOCK) as held:
+        for account in Account.objects.filter(active=True) if held else ():
+            try:
+                fills.poll_account(account, clock=SYSTEM_CLOCK)
+            except BrokerQueryError as error:
+                log.warning("poll_failed", account=account.code, problem=error.message)
+
+
+@shared_task(name="tradingbot.recover_orders")
+def recover_orders() -> None:
+    with singleton(RECOVERY_LOCK) as held:
+        if held:
+            recovery.recover(clock=SYSTEM_CLOCK)
+            cancels.send_wished_cancels(clock=SYSTEM_CLOCK)
