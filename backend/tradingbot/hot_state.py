@@ -1,4 +1,4 @@
-"""The last tick of each symbol, in Valkey. Reading or writing takes one round trip; no answer is an error, never a guess."""
+"""The last tick of each symbol, in Valkey: one round trip a read or a batch; no answer is an error, never a guess."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
@@ -49,6 +49,11 @@ class Caller:
             raise NotAllowedError(
                 f"this key may not act for {strategy}", code="not_your_account", remedy="use your own"
             )
+
+
+def caller(request: Request) -> Caller:
+    """Who asks; the authentication class has put it where DRF keeps a user."""
+    return cast(Caller, request.user)
 
 
 class ApiKeyAuthentication(BaseAuthentication):

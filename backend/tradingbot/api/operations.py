@@ -11,6 +11,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from backend.tradingbot.api.authentication import caller
 from backend.tradingbot.api.errors import problem
 from backend.tradingbot.brokers.registry import execution_client
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
@@ -47,28 +48,30 @@ class Breakers(APIView):
 class TripBreaker(APIView):
     @extend_schema(request=dict, responses={200: dict}, summary="Stop a scope now")
     def post(self, request: Request, scope: str) -> JsonResponse:
-        request.user.need_role("risk", "admin")
+        caller(request).need_role("risk", "admin")
         reason = _body(request).get("reason")
-        return JsonResponse(shown(breakers.trip(scope, actor=request.user.name, reason=reason, clock=SYSTEM_CLOCK)))
+        return JsonResponse(shown(breakers.trip(scope, actor=caller(request).name, reason=reason, clock=SYSTEM_CLOCK)))
 
 
 class ResetBreaker(APIView):
     @extend_schema(request=dict, responses={200: dict}, summary="Re-arm a scope, with a reason")
     def post(self, request: Request, scope: str) -> JsonResponse:
-        request.user.need_role("risk")
+        caller(request).need_role("risk")
         body = _body(request)
         force = body.get("force") is True
         if force:
-            request.user.need_capability("force_reset")
-        row = breakers.reset(scope, actor=request.user.name, reason=body.get("reason"), force=force, clock=SYSTEM_CLOCK)
+            caller(request).need_capability("force_reset")
+        row = breakers.reset(
+            scope, actor=caller(request).name, reason=body.get("reason"), force=force, clock=SYSTEM_CLOCK
+        )
         return JsonResponse(shown(row))
 
 
 class Ticks(APIView):
     @extend_schema(request=dict, responses={200: dict}, summary="Feed ticks")
     def post(self, request: Request) -> JsonResponse:
-        request.user.need_capability("feed")
-        may_feed = frozenset(request.user.key.feed_symbols)
+        caller(request).need_capability("feed")
+        may_feed = frozenset(caller(request).key.feed_symbols)
         return JsonResponse(post_ticks(request.data, may_feed=may_feed, clock=SYSTEM_CLOCK))
 
 

@@ -9,6 +9,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from backend.tradingbot.api.authentication import caller
 from backend.tradingbot.api.errors import problem
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
 from backend.tradingbot.core.errors import FieldError, InvalidInputError, NotFoundError
@@ -89,15 +90,15 @@ def rendered(order: Order, *, replayed: bool) -> JsonResponse:
 
 def _intent(request: Request) -> OrderIntent:
     intent = parse_order(request.data)
-    request.user.need_role("trader")
-    request.user.need_account(intent.account, intent.strategy)
+    caller(request).need_role("trader")
+    caller(request).need_account(intent.account, intent.strategy)
     return intent
 
 
 class Orders(APIView):
     @extend_schema(request=BODY, responses=ANSWER, summary="Place one order, once")
     def post(self, request: Request) -> JsonResponse:
-        submission = submit_order(_intent(request), actor=request.user.name)
+        submission = submit_order(_intent(request), actor=caller(request).name)
         return rendered(submission.order, replayed=submission.replayed)
 
     @extend_schema(responses={200: dict}, summary="The newest orders of an account", parameters=[ACCOUNT])
@@ -120,8 +121,8 @@ class OneOrder(APIView):
 
     @extend_schema(responses={202: dict}, summary="Cancel an order", parameters=[ACCOUNT])
     def delete(self, request: Request, client_order_id: str) -> JsonResponse:
-        request.user.need_role("trader", "risk", "admin")
-        order = cancel_order(_find(request, client_order_id), actor=request.user.name, clock=SYSTEM_CLOCK)
+        caller(request).need_role("trader", "risk", "admin")
+        order = cancel_order(_find(request, client_order_id), actor=caller(request).name, clock=SYSTEM_CLOCK)
         return JsonResponse(shown(order), status=202)
 
 
@@ -129,7 +130,7 @@ def _account(request: Request) -> str:
     account = request.query_params.get("account", "")
     if not account or "\x00" in account:
         raise InvalidInputError([FieldError("account", account, "is missing", "add ?account=<code>")])
-    request.user.need_account(account)
+    caller(request).need_account(account)
     return account
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -11,6 +12,7 @@ from backend.tradingbot.core.errors import FieldErrors, InvalidInputError
 from backend.tradingbot.core.ids import CLIENT_ORDER_ID_PATTERN, is_client_order_id
 from backend.tradingbot.core.values import OrderIntent, OrderType, Side, TimeInForce
 
+SYMBOL = re.compile(r"[A-Z0-9./-]{1,32}")
 CENT, SUB_DOLLAR_TICK = Decimal("0.01"), Decimal("0.0001")
 LARGEST = Decimal("1e12")
 GREEKS = ("delta", "gamma", "theta", "vega", "beta")
@@ -67,9 +69,8 @@ def parse_time(raw: Any, name: str, errors: FieldErrors) -> datetime | None:
 
 
 def parse_symbol(raw: Any, name: str, errors: FieldErrors) -> str:
-    if isinstance(raw, str) and 1 <= len(raw) <= 32 and raw.isascii() and raw == raw.upper():
-        if all(character.isalnum() or character in "./-" for character in raw):
-            return raw
+    if isinstance(raw, str) and SYMBOL.fullmatch(raw):
+        return raw
     errors.add(name, raw, "is not a symbol", "upper-case letters and digits, at most 32, for example AAPL")
     return ""
 

@@ -40,7 +40,9 @@ class BreakerEvent(models.Model):
         ordering = ["-id"]
         triggers = [
             pgtrigger.Protect(name="breaker_event_no_change", operation=pgtrigger.Update | pgtrigger.Delete),
-            pgtrigger.Protect(name="breaker_event_no_truncate", operation=pgtrigger.Truncate),
+            pgtrigger.Protect(
+                name="breaker_event_no_truncate", level=pgtrigger.Statement, operation=pgtrigger.Truncate
+            ),
         ]
 
     def __str__(self) -> str:

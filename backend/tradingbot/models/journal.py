@@ -22,7 +22,7 @@ class JournalEntry(models.Model):
         constraints = [models.UniqueConstraint(fields=["chain", "seq"], name="journal_entry_seq_once")]
         triggers = [
             pgtrigger.Protect(name="journal_no_change", operation=pgtrigger.Update | pgtrigger.Delete),
-            pgtrigger.Protect(name="journal_no_truncate", operation=pgtrigger.Truncate),
+            pgtrigger.Protect(name="journal_no_truncate", level=pgtrigger.Statement, operation=pgtrigger.Truncate),
         ]
 
     def __str__(self) -> str:

@@ -29,7 +29,7 @@ class Order(models.Model):
     time_in_force = models.CharField(max_length=3)
     status = models.CharField(max_length=16, choices=STATUSES, default=Status.NEW)
     mode = models.CharField(max_length=6, default="live")
-    broker_order_id = models.CharField(max_length=64, null=True, blank=True)
+    broker_order_id = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001  unique when known
     filled_qty = money(default=0)
     avg_price = money(null=True, blank=True)
     reserved_price = money(default=0)
@@ -96,7 +96,7 @@ class Execution(models.Model):
         ]
         triggers = [
             pgtrigger.Protect(name="execution_no_change", operation=pgtrigger.Update | pgtrigger.Delete),
-            pgtrigger.Protect(name="execution_no_truncate", operation=pgtrigger.Truncate),
+            pgtrigger.Protect(name="execution_no_truncate", level=pgtrigger.Statement, operation=pgtrigger.Truncate),
         ]
 
     def __str__(self) -> str:

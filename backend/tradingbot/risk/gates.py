@@ -140,7 +140,7 @@ def check_data(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
         denied = Check(gate, False, "never_seen", f"no tick of {order.symbol} was ever seen", remedy, limit=limit)
         return passed_anyway if spared else denied
     age = Decimal(str(round((snapshot.now - snapshot.quote.as_of).total_seconds(), 6)))
-    figures = {"value": plain(age), "limit": limit, "headroom": plain(snapshot.max_tick_age - age)}
+    figures: dict[str, Any] = {"value": plain(age), "limit": limit, "headroom": plain(snapshot.max_tick_age - age)}
     if age > snapshot.max_tick_age:
         message = f"the last tick of {order.symbol} is {age:.1f} s old; the limit is {limit} s"
         denied = Check(gate, False, "stale", message, "wait for a fresh tick, then send a new id", **figures)
@@ -183,7 +183,7 @@ def check_buying_power(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
         what = "the account's cash" if snapshot.cash is None else "a price for this market order"
         return Check(gate, False, "unknown", f"{what} is not known", "wait until it is, then send a new id")
     cost, free = order.qty * price, snapshot.cash - snapshot.reserved_cash
-    figures = {"value": plain(cost), "limit": plain(free), "headroom": plain(free - cost)}
+    figures: dict[str, Any] = {"value": plain(cost), "limit": plain(free), "headroom": plain(free - cost)}
     if cost > free:
         message = f"the order needs {plain(cost)}; {plain(free)} is free"
         return Check(gate, False, "insufficient", message, "make it smaller or cancel an open order", **figures)

@@ -25,7 +25,7 @@ ENDED = {"canceled": Event.CANCEL, "expired": Event.EXPIRE, "rejected": Event.RE
 
 
 def poll_account(account: Account, *, clock: Clock) -> int:
-    """Book every execution that is new at the broker, then end the orders that ended there. Returns the number booked."""
+    """Book every execution that is new at the broker, then end the orders that ended there; how many were booked."""
     client = execution_client(settings.TRADINGBOT)
     cursor = RiskRow.objects.values_list("fills_cursor", flat=True).get(pk=account_scope(account.code))
     booked = 0
@@ -40,7 +40,7 @@ def poll_account(account: Account, *, clock: Clock) -> int:
 
 
 def book_execution(account: Account, fill: BrokerFillActivity, *, clock: Clock) -> bool:
-    """Book one execution once; the same id again changes nothing, and with other content it is journalled as a conflict.
+    """Book one execution once; the same id again changes nothing, and with other content it is a conflict.
 
     An over-fill is booked and trips the account's breaker. An execution of an order that is not ours is journalled once
     as external; its exposure is left to reconciliation.

@@ -34,9 +34,9 @@ from backend.tradingbot.services.locks import account_scope, lock_risk
 log = structlog.get_logger(__name__)
 
 INSERT = """
-INSERT INTO tradingbot_order (account_id, strategy_id, client_order_id, body_digest, symbol, side, qty, type, limit_price,
-  time_in_force, status, mode, filled_qty, reserved_price, decision, snapshot, evidence, lookup_misses, build_id, trace_id,
-  created_at, updated_at)
+INSERT INTO tradingbot_order (account_id, strategy_id, client_order_id, body_digest, symbol, side, qty, type,
+  limit_price, time_in_force, status, mode, filled_qty, reserved_price, decision, snapshot, evidence, lookup_misses,
+  build_id, trace_id, created_at, updated_at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'new', 'live', 0, 0, '{}', '{}', '{}', 0, %s, %s, %s, %s)
 ON CONFLICT ON CONSTRAINT order_client_id_once DO NOTHING RETURNING id
 """
