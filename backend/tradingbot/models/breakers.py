@@ -1,7 +1,8 @@
 """Circuit breakers by scope, and everything that ever happened to them."""
 
-import pgtrigger
 from django.db import models
+
+from backend.tradingbot.models.append_only import append_only
 
 
 class Breaker(models.Model):
@@ -38,12 +39,7 @@ class BreakerEvent(models.Model):
 
     class Meta:
         ordering = ["-id"]
-        triggers = [
-            pgtrigger.Protect(name="breaker_event_no_change", operation=pgtrigger.Update | pgtrigger.Delete),
-            pgtrigger.Protect(
-                name="breaker_event_no_truncate", level=pgtrigger.Statement, operation=pgtrigger.Truncate
-            ),
-        ]
+        triggers = append_only("breaker_event")
 
     def __str__(self) -> str:
         return f"{self.kind} {self.reason}"

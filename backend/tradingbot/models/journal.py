@@ -1,7 +1,8 @@
 """The journal: one hash chain an account and one for the firm. Append-only."""
 
-import pgtrigger
 from django.db import models
+
+from backend.tradingbot.models.append_only import append_only
 
 
 class JournalEntry(models.Model):
@@ -20,10 +21,7 @@ class JournalEntry(models.Model):
         ordering = ["chain", "seq"]
         verbose_name_plural = "journal entries"
         constraints = [models.UniqueConstraint(fields=["chain", "seq"], name="journal_entry_seq_once")]
-        triggers = [
-            pgtrigger.Protect(name="journal_no_change", operation=pgtrigger.Update | pgtrigger.Delete),
-            pgtrigger.Protect(name="journal_no_truncate", level=pgtrigger.Statement, operation=pgtrigger.Truncate),
-        ]
+        triggers = append_only("journal")
 
     def __str__(self) -> str:
         return f"{self.chain} {self.seq} {self.kind}"

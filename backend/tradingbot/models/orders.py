@@ -1,11 +1,11 @@
 """Orders, their executions, and the positions that executions make."""
 
-import pgtrigger
 from django.db import models
 from django.db.models import Q
 
 from backend.tradingbot.execution.order_state import Status
 from backend.tradingbot.models.accounts import Account, Strategy
+from backend.tradingbot.models.append_only import append_only
 
 STATUSES = [(status.value, status.value) for status in Status]
 
@@ -94,10 +94,7 @@ class Execution(models.Model):
             models.UniqueConstraint(fields=["account", "execution_id"], name="execution_once"),
             models.CheckConstraint(condition=Q(qty__gt=0) & Q(price__gt=0), name="execution_positive"),
         ]
-        triggers = [
-            pgtrigger.Protect(name="execution_no_change", operation=pgtrigger.Update | pgtrigger.Delete),
-            pgtrigger.Protect(name="execution_no_truncate", level=pgtrigger.Statement, operation=pgtrigger.Truncate),
-        ]
+        triggers = append_only("execution")
 
     def __str__(self) -> str:
         return self.execution_id

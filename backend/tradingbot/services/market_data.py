@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
+
+from backend.tradingbot.brokers.paper_quotes import forward_quotes
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import FieldError, FieldErrors, InvalidInputError
 from backend.tradingbot.core.parsing import parse_decimal, parse_symbol, parse_time
@@ -32,6 +35,17 @@ def post_ticks(body: Any, *, may_feed: frozenset[str], clock: Clock) -> dict[str
         else:
             good[tick[0]] = tick[1]
     hot_state().store(good.items())
+    if good and settings.TRADINGBOT.broker == "paper":
+        quotes = [
+            {
+                "symbol": symbol,
+                "last": row["price"],
+                "bid": row["bid"] or row["price"],
+                "ask": row["ask"] or row["price"],
+            }
+            for symbol, row in good.items()
+        ]
+        forward_quotes(settings.TRADINGBOT, quotes)
     return {"accepted": len(rows) - len(refused), "refused": refused}
 
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
@@ -53,7 +53,7 @@ class Command(BaseCommand):
         _, trader = create_key(name="demo-trader", role="trader", capabilities=["feed"], feed_symbols=SYMBOLS, **bound)
         _, risk = create_key(name="demo-risk", role="risk", capabilities=["force_reset"])
         password = secrets.token_urlsafe(18)
-        get_user_model().objects.create_superuser("admin", password=password)
+        User.objects.create_superuser("admin", password=password)
         port = os.environ.get("PORT", "8000")
         return {
             "TRADINGBOT_URL": f"http://127.0.0.1:{port}",
