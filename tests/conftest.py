@@ -10,6 +10,7 @@ import secrets
 import tempfile
 from pathlib import Path
 
+import django
 import pytest
 
 from ops import servers
@@ -26,6 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["TEST_REDIS_SERVER"] = os.environ["REDIS_URL"]
     number = 0 if worker is None else int(worker.removeprefix("gw")) + 1
     os.environ["REDIS_URL"] = f"{os.environ['TEST_REDIS_SERVER'].rstrip('/')}/{number}"
+    django.setup()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -56,3 +58,20 @@ def _start(variable, start, directory: Path) -> servers.RunningServer:
         server = start(directory, log)
     os.environ[variable] = server.url
     return server
+
+
+def pytest_collection_modifyitems() -> None:
+    """Emptying the tables after a test is the owner's right; the append-only triggers stay on at all other times."""
+    from django.db.backends.postgresql.operations import DatabaseOperations
+
+    original = DatabaseOperations.sql_flush
+    if getattr(original, "spares_triggers", False):
+        return
+
+    def sql_flush(self, *args, **options):
+        statements = original(self, *args, **options)
+        quiet, loud = "SET session_replication_role = replica", "SET session_replication_role = origin"
+        return [quiet, *statements, loud] if statements else []
+
+    sql_flush.spares_triggers = True
+    DatabaseOperations.sql_flush = sql_flush
