@@ -1,0 +1,204 @@
+"""The gates: each one at its limit and one step beyond, and every unknown answer denies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from backend.tradingbot.core.values import OrderIntent, OrderType, Side
+from backend.tradingbot.risk.gates import GATES, Check, OpenBreaker, Quote, RiskSnapshot, evaluate
+
+NOW = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)
+QUOTE = Quote(Decimal("100"), NOW, bid=Decimal("99"), ask=Decimal("101"))
+OPEN = (OpenBreaker("global", "drawdown"),)
+
+
+def order(side: Side = Side.BUY, qty: str = "10", limit: str | None = "100", symbol: str = "AAPL") -> OrderIntent:
+    kind = OrderType.MARKET if limit is None else OrderType.LIMIT
+    price = None if limit is None else Decimal(limit)
+    return OrderIntent("order-1", "main", "trend", symbol, side, Decimal(qty), kind, limit_price=price)
+
+
+def snapshot(**changes: Any) -> RiskSnapshot:
+    calm = RiskSnapshot(
+        now=NOW,
+        id_used=False,
+        missing_breakers=(),
+        open_breakers=(),
+        quote=QUOTE,
+        market_data_error=None,
+        max_tick_age=Decimal("30"),
+        symbols=frozenset({"AAPL", "MSFT"}),
+        cash=Decimal("1000"),
+        reserved_cash=Decimal("0"),
+        position=Decimal("0"),
+        working_buys=Decimal("0"),
+        working_sells=Decimal("0"),
+        doubtful_orders=0,
+        market_collar_bps=100,
+    )
+    return replace(calm, **changes)
+
+
+def denials(asked: OrderIntent, **changes: Any) -> dict[str, str]:
+    """Gate to code, of the gates that refused; the decision must agree with them."""
+    decision = evaluate(asked, snapshot(**changes))
+    assert tuple(check.gate for check in decision.checks) == tuple(GATES)
+    refused = {check.gate: check.code for check in decision.checks if not check.passed}
+    assert decision.allowed is (refused == {})
+    return refused
+
+
+def answer(gate: str, asked: OrderIntent, **changes: Any) -> Check:
+    return next(check for check in evaluate(asked, snapshot(**changes)).checks if check.gate == gate)
+
+
+def test_a_calm_snapshot_allows_the_order_and_lists_every_gate() -> None:
+    decision = evaluate(order(), snapshot())
+    assert decision.allowed is True
+    assert [(check.gate, check.code) for check in decision.checks] == [
+        ("replay_guard", "first_use"),
+        ("circuit_breaker", "closed"),
+        ("data_quality", "fresh"),
+        ("restricted_symbol", "allowed"),
+        ("in_doubt", "none"),
+        ("buying_power", "sufficient"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "refused"),
+    [
+        ({"id_used": True}, {"replay_guard": "client_order_id_used"}),
+        ({"open_breakers": OPEN}, {"circuit_breaker": "circuit_open"}),
+        ({"missing_breakers": ("global",)}, {"circuit_breaker": "breaker_missing"}),
+        ({"market_data_error": "no answer"}, {"data_quality": "market_data_unavailable"}),
+        ({"quote": None}, {"data_quality": "never_seen"}),
+        ({"symbols": frozenset({"MSFT"})}, {"restricted_symbol": "symbol_not_allowed"}),
+        ({"symbols": frozenset()}, {"restricted_symbol": "symbol_not_allowed"}),
+        ({"doubtful_orders": 1}, {"in_doubt": "symbol_in_doubt"}),
+        ({"cash": None}, {"buying_power": "unknown"}),
+    ],
+)
+def test_a_gate_refuses_alone_what_is_its_own_to_refuse(changes: dict[str, Any], refused: dict[str, str]) -> None:
+    assert denials(order(), **changes) == refused
+
+
+def test_a_tick_at_the_age_limit_passes_and_one_microsecond_older_does_not() -> None:
+    at_limit = replace(QUOTE, as_of=NOW - timedelta(seconds=30))
+    beyond = replace(QUOTE, as_of=NOW - timedelta(seconds=30, microseconds=1))
+    assert denials(order(), quote=at_limit) == {}
+    assert denials(order(), quote=beyond) == {"data_quality": "stale"}
+    check = answer("data_quality", order(), quote=beyond)
+    assert (check.value, check.limit, check.headroom) == ("30.000001", "30", "-0.000001")
+
+
+def test_cash_that_just_suffices_passes_and_a_cent_less_does_not() -> None:
+    assert denials(order(), cash=Decimal("1500"), reserved_cash=Decimal("500")) == {}
+    assert denials(order(), cash=Decimal("1500"), reserved_cash=Decimal("500.01")) == {"buying_power": "insufficient"}
+    check = answer("buying_power", order(), cash=Decimal("1500"), reserved_cash=Decimal("500.01"))
+    assert (check.value, check.limit, check.headroom) == ("1000", "999.99", "-0.01")
+
+
+def test_a_market_buy_reserves_the_ask_and_the_collar_to_the_cent() -> None:
+    market = order(limit=None)
+    assert denials(market, cash=Decimal("1020.10")) == {}
+    assert denials(market, cash=Decimal("1020.09")) == {"buying_power": "insufficient"}
+
+
+def test_a_market_buy_without_a_quote_is_refused_by_both_gates_that_need_one() -> None:
+    assert denials(order(limit=None), quote=None) == {"data_quality": "never_seen", "buying_power": "unknown"}
+
+
+def test_a_sale_of_all_that_is_held_passes_and_one_step_more_is_short() -> None:
+    held = {"position": Decimal("12"), "working_sells": Decimal("2"), "cash": Decimal("0")}
+    assert denials(order(Side.SELL, "10"), **held) == {}
+    assert denials(order(Side.SELL, "10.000000001"), **held) == {"buying_power": "short_not_allowed"}
+    assert denials(order(Side.SELL, "1"), position=Decimal("-5")) == {"buying_power": "short_not_allowed"}
+    check = answer("buying_power", order(Side.SELL, "11"), **held)
+    assert (check.value, check.limit, check.headroom) == ("11", "10", "-1")
+
+
+def test_a_short_may_be_bought_back_without_cash_but_not_beyond_what_already_works() -> None:
+    short = {"position": Decimal("-12"), "working_buys": Decimal("2"), "cash": Decimal("0")}
+    assert denials(order(qty="10"), **short) == {}
+    assert denials(order(qty="10.1"), **short) == {"buying_power": "insufficient"}
+
+
+def test_a_reduction_passes_an_open_breaker_and_doubt_and_one_step_more_does_not() -> None:
+    troubled = {"position": Decimal("10"), "open_breakers": OPEN, "doubtful_orders": 1}
+    assert denials(order(Side.SELL, "10"), **troubled) == {}
+    assert answer("circuit_breaker", order(Side.SELL, "10"), **troubled).code == "reduces_risk"
+    assert answer("in_doubt", order(Side.SELL, "10"), **troubled).code == "reduces_risk"
+    assert denials(order(Side.SELL, "10.1"), **troubled) == {
+        "circuit_breaker": "circuit_open",
+        "in_doubt": "symbol_in_doubt",
+        "buying_power": "short_not_allowed",
+    }
+
+
+def test_a_reduction_does_not_pass_a_missing_breaker_a_used_id_or_a_foreign_symbol() -> None:
+    reduction = order(Side.SELL, symbol="TSLA")
+    assert denials(reduction, position=Decimal("10"), missing_breakers=("global",), id_used=True) == {
+        "replay_guard": "client_order_id_used",
+        "circuit_breaker": "breaker_missing",
+        "restricted_symbol": "symbol_not_allowed",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"quote": None}, "never_seen"),
+        ({"market_data_error": "no answer"}, "market_data_unavailable"),
+        ({"quote": replace(QUOTE, as_of=NOW - timedelta(seconds=31))}, "stale"),
+    ],
+)
+def test_without_a_fresh_quote_a_limit_reduction_passes_and_a_market_one_does_not(
+    changes: dict[str, Any], code: str
+) -> None:
+    assert denials(order(Side.SELL), position=Decimal("10"), **changes) == {}
+    assert denials(order(Side.SELL, limit=None), position=Decimal("10"), **changes) == {"data_quality": code}
+
+
+def test_every_reason_is_listed_and_not_only_the_first() -> None:
+    assert denials(
+        order(symbol="TSLA", limit=None),
+        id_used=True,
+        open_breakers=OPEN,
+        quote=None,
+        doubtful_orders=2,
+        cash=None,
+    ) == {
+        "replay_guard": "client_order_id_used",
+        "circuit_breaker": "circuit_open",
+        "data_quality": "never_seen",
+        "restricted_symbol": "symbol_not_allowed",
+        "in_doubt": "symbol_in_doubt",
+        "buying_power": "unknown",
+    }
+
+
+@pytest.mark.parametrize("broken", list(GATES))
+def test_a_gate_that_raises_denies_and_the_others_are_still_asked(broken: str) -> None:
+    def raises(asked: OrderIntent, seen: RiskSnapshot) -> Check:
+        raise ZeroDivisionError("no answer")
+
+    decision = evaluate(order(), snapshot(), {**GATES, broken: raises})
+    assert decision.allowed is False
+    assert [check.gate for check in decision.checks] == list(GATES)
+    assert [(check.gate, check.code) for check in decision.checks if not check.passed] == [(broken, "gate_error")]
+
+
+def test_a_figure_that_is_not_there_denies_instead_of_passing() -> None:
+    assert denials(order(Side.SELL), position=None)["buying_power"] == "gate_error"
+    assert denials(order(), reserved_cash=None) == {"buying_power": "gate_error"}
+    assert denials(order(), max_tick_age=None) == {"data_quality": "gate_error"}
+
+
+def test_no_gate_at_all_denies() -> None:
+    assert evaluate(order(), snapshot(), {}).as_dict() == {"allowed": False, "checks": []}
