@@ -133,6 +133,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": TRADINGBOT.recovery_seconds,
         "options": {"expires": max(TRADINGBOT.recovery_seconds, 2)},
     },
+    "mark-accounts": {
+        "task": "tradingbot.mark_accounts",
+        "schedule": TRADINGBOT.mark_seconds,
+        "options": {"expires": max(TRADINGBOT.mark_seconds, 2)},
+    },
 }
 
 LOGGING = logging_config(log_format=TRADINGBOT.log_format, level=TRADINGBOT.log_level)

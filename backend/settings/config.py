@@ -42,6 +42,7 @@ class Config(BaseSettings):
     recovery_min_misses: int = Field(3, ge=1)
     poll_seconds: float = Field(1.0, gt=0, le=60)
     recovery_seconds: float = Field(3.0, gt=0, le=60)
+    mark_seconds: float = Field(5.0, gt=0, le=60)
     store_timeout_seconds: float = Field(0.5, gt=0, le=10)
 
     @model_validator(mode="after")

@@ -12,11 +12,11 @@ from django.db import connection
 from backend.tradingbot.brokers.answers import BrokerQueryError
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.models import Account
-from backend.tradingbot.services import cancels, fills, recovery
+from backend.tradingbot.services import cancels, fills, marking, recovery
 
 log = structlog.get_logger(__name__)
 
-POLL_LOCK, RECOVERY_LOCK = 7_301, 7_302
+POLL_LOCK, RECOVERY_LOCK, MARK_LOCK = 7_301, 7_302, 7_303
 
 
 @contextmanager
@@ -49,3 +49,10 @@ def recover_orders() -> None:
         if held:
             recovery.recover(clock=SYSTEM_CLOCK)
             cancels.send_wished_cancels(clock=SYSTEM_CLOCK)
+
+
+@shared_task(name="tradingbot.mark_accounts")
+def mark_accounts() -> None:
+    with singleton(MARK_LOCK) as held:
+        if held:
+            marking.mark_accounts(Account.objects.filter(active=True), clock=SYSTEM_CLOCK)

@@ -15,6 +15,9 @@ class Account(models.Model):
     broker_account = models.CharField(max_length=64, unique=True)
     symbols = ArrayField(models.CharField(max_length=32), default=list, help_text="What this account may trade.")
     max_tick_age_seconds = models.PositiveIntegerField(default=20, help_text="Older market data denies an order.")
+    max_mark_age_seconds = models.PositiveIntegerField(
+        default=60, help_text="A held symbol whose last tick is older makes equity unknown, which denies."
+    )
     market_collar_bps = models.PositiveIntegerField(
         default=100, help_text="A market buy reserves the touch plus this many basis points."
     )
@@ -38,6 +41,7 @@ class RiskRow(models.Model):
     account = models.OneToOneField(Account, on_delete=models.PROTECT, null=True, blank=True, related_name="risk")
     cash = models.DecimalField(max_digits=28, decimal_places=9, null=True)
     reserved_cash = models.DecimalField(max_digits=28, decimal_places=9, default=0)
+    equity = models.DecimalField(max_digits=28, decimal_places=9, null=True, blank=True)
     fills_cursor = models.CharField(max_length=80, blank=True)
     journal_seq = models.BigIntegerField(default=0)
     journal_hash = models.CharField(max_length=64, default="0" * 64)

@@ -17,6 +17,8 @@ class Breaker(models.Model):
     state = models.JSONField(default=dict)
     tripped_at = models.DateTimeField(null=True, blank=True)
     reason = models.CharField(max_length=200, blank=True)
+    session = models.DateField(null=True, blank=True, help_text="The New York date whose start equity it holds.")
+    evaluated_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ["scope"]

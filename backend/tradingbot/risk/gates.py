@@ -38,7 +38,8 @@ class RiskSnapshot:
     """All that the gates may know, read under the account's lock. None means "no answer", which denies.
 
     ``position`` is signed executed quantity; ``working_sells`` and ``working_buys`` are the unfilled quantities of
-    orders that work or are in doubt, in this symbol.
+    orders that work or are in doubt, in this symbol. ``evaluated_age`` is the seconds since the account's breaker was
+    last evaluated, None when it never was.
     """
 
     now: datetime
@@ -56,6 +57,9 @@ class RiskSnapshot:
     working_sells: Decimal
     doubtful_orders: int
     market_collar_bps: int
+    equity_known: bool = True
+    evaluated_age: Decimal | None = Decimal(0)
+    max_evaluated_age: Decimal = Decimal(15)
 
     def is_reduction(self, order: OrderIntent) -> bool:
         """Opposite to the executed position and within it, less what already works or is in doubt on that side."""
@@ -116,11 +120,28 @@ def check_breakers(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
         scopes = ", ".join(snapshot.missing_breakers)
         return Check(gate, False, "breaker_missing", f"no breaker row for {scopes}", "an administrator must create it")
     if not snapshot.open_breakers:
-        return Check(gate, True, "closed", "all breakers are closed")
+        return _check_evaluation(order, snapshot)
     causes = "; ".join(f"{breaker.scope}: {breaker.reason}" for breaker in snapshot.open_breakers)
     if snapshot.is_reduction(order):
         return Check(gate, True, "reduces_risk", f"open ({causes}), but the order only reduces the position")
     return Check(gate, False, "circuit_open", f"CIRCUIT_OPEN {causes}", "ask the risk role to reset the breaker")
+
+
+def _check_evaluation(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
+    """No breaker is open; is that known? A breaker without a recent look at the equity cannot say."""
+    gate, age, limit = "circuit_breaker", snapshot.evaluated_age, snapshot.max_evaluated_age
+    if age is None or age > limit:
+        shown = "never" if age is None else f"{age:.1f} s ago"
+        message = f"the account's breaker was last evaluated: {shown}; the limit is {plain(limit)} s"
+        code, remedy, value = "breaker_unevaluated", "see that the worker and beat run", plain(age)
+    elif not snapshot.equity_known:
+        code, message, value = "equity_unknown", "the account's equity is not known", None
+        remedy = "post a fresh tick of every held symbol, then send a new id"
+    else:
+        return Check(gate, True, "closed", "all breakers are closed")
+    if snapshot.is_reduction(order):
+        return Check(gate, True, "reduces_risk", f"{message}, but the order only reduces the position")
+    return Check(gate, False, code, message, remedy, value, plain(limit) if value is not None else None)
 
 
 def check_data(order: OrderIntent, snapshot: RiskSnapshot) -> Check:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from django.conf import settings
 from django.db.models import Count, DecimalField, F, Q, Sum, Value
 from django.db.models.functions import Coalesce
 
@@ -48,6 +49,8 @@ def risk_snapshot(
     )
     position = Position.objects.filter(account=account, symbol=order.symbol).values_list("qty", flat=True).first()
     quote, error = market
+    guard = rows.get(f"account:{order.account}")
+    evaluated = None if guard is None else guard.evaluated_at
     return RiskSnapshot(
         now=now,
         id_used=used,
@@ -64,6 +67,9 @@ def risk_snapshot(
         working_sells=sums["sells"],
         doubtful_orders=sums["doubtful"],
         market_collar_bps=account.market_collar_bps,
+        equity_known=row.equity is not None,
+        evaluated_age=None if evaluated is None else Decimal(str(round((now - evaluated).total_seconds(), 6))),
+        max_evaluated_age=3 * Decimal(str(settings.TRADINGBOT.mark_seconds)),
     )
 
 

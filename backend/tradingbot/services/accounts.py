@@ -7,7 +7,9 @@ from typing import Any
 
 from django.db import transaction
 
+from backend.tradingbot.core.clock import SYSTEM_CLOCK, Clock
 from backend.tradingbot.models import Account, Breaker, RiskRow, Strategy
+from backend.tradingbot.services.breakers import open_first_day
 from backend.tradingbot.services.locks import FIRM, account_scope
 
 
@@ -16,13 +18,26 @@ def ensure_firm() -> None:
     Breaker.objects.get_or_create(scope=FIRM)
 
 
-def create_account(*, code: str, cash: Decimal | None, breaker: dict[str, Any] | None = None, **fields: Any) -> Account:
-    """An account with its risk row and its breaker. ``cash`` None means unknown, which denies every purchase."""
+def create_account(
+    *,
+    code: str,
+    cash: Decimal | None,
+    breaker: dict[str, Any] | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+    **fields: Any,
+) -> Account:
+    """An account with its risk row and its breaker. ``cash`` None means unknown, which denies every purchase.
+
+    It holds nothing yet, so its equity is its cash: the breaker is marked here, and a first order need not wait.
+    """
     with transaction.atomic():
         ensure_firm()
         account = Account.objects.create(code=code, **fields)
-        RiskRow.objects.create(scope=account_scope(code), account=account, cash=cash)
-        Breaker.objects.create(scope=account_scope(code), **(breaker or {}))
+        RiskRow.objects.create(scope=account_scope(code), account=account, cash=cash, equity=cash)
+        guard = Breaker(scope=account_scope(code), **(breaker or {}))
+        if cash is not None:
+            open_first_day(guard, cash, clock=clock)
+        guard.save()
     return account
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.db import transaction
 
@@ -16,6 +18,8 @@ from backend.tradingbot.models import Breaker, BreakerEvent
 from backend.tradingbot.risk.circuit_breaker import BreakerLimits, BreakerState, CircuitBreaker
 from backend.tradingbot.services import journal
 from backend.tradingbot.services.locks import FIRM, lock_risk
+
+NEW_YORK = ZoneInfo("America/New_York")
 
 
 def limits_of(row: Breaker) -> BreakerLimits:
@@ -31,7 +35,7 @@ def restore(row: Breaker, clock: Clock) -> CircuitBreaker:
     return CircuitBreaker.restore(BreakerState.from_dict(row.state), limits_of(row), clock=clock)
 
 
-def _act(scope: str, actor: str, clock: Clock, action: Callable[[CircuitBreaker], Any]) -> Breaker:
+def _act(scope: str, actor: str, clock: Clock, action: Callable[[CircuitBreaker, Breaker], Any]) -> Breaker:
     """Restore under the lock, let the pure breaker act, save; an opening or a closing is an event and an entry."""
     with transaction.atomic(durable=True):
         firm = lock_risk(FIRM)
@@ -40,7 +44,7 @@ def _act(scope: str, actor: str, clock: Clock, action: Callable[[CircuitBreaker]
             raise NotFoundError(f"there is no breaker {scope}", code="breaker_not_found", remedy="see GET breakers")
         breaker = restore(row, clock)
         was_open = row.tripped_at is not None
-        outcome = action(breaker)
+        outcome = action(breaker, row)
         state = breaker.snapshot()
         row.state = state.as_dict()
         row.tripped_at = None if state.tripped_at is None else datetime.fromtimestamp(state.tripped_at, UTC)
@@ -79,14 +83,14 @@ def _need_reason(reason: Any) -> str:
 def trip(scope: str, *, actor: str, reason: Any, clock: Clock) -> Breaker:
     """Open the breaker of ``scope`` now. Tripping an open breaker changes nothing but its later causes."""
     why = _need_reason(reason)
-    return _act(scope, actor, clock, lambda breaker: breaker.trip(why))
+    return _act(scope, actor, clock, lambda breaker, _: breaker.trip(why))
 
 
 def reset(scope: str, *, actor: str, reason: Any, force: bool, clock: Clock) -> Breaker:
     """Close it again; raises ConflictError ``cooldown_active`` or ``cause_holds`` unless ``force``."""
     why = _need_reason(reason)
 
-    def close(breaker: CircuitBreaker) -> str:
+    def close(breaker: CircuitBreaker, _: Breaker) -> str:
         breaker.reset(actor, why, force=force)
         return f"{why} (forced)" if force else why
 
@@ -95,4 +99,28 @@ def reset(scope: str, *, actor: str, reason: Any, force: bool, clock: Clock) -> 
 
 def mark_error(scope: str, *, clock: Clock) -> Breaker:
     """Count one error; at the limit inside the sliding minute the breaker trips ``error-rate``."""
-    return _act(scope, "gateway", clock, lambda breaker: breaker.mark_error())
+    return _act(scope, "gateway", clock, lambda breaker, _: breaker.mark_error())
+
+
+def mark_equity(scope: str, equity: Decimal, *, clock: Clock) -> Breaker:
+    """Start the New York day at its first known equity, then trip when the drawdown has reached the limit."""
+    return _act(scope, "marking", clock, lambda breaker, row: _mark(breaker, row, equity, clock))
+
+
+def open_first_day(row: Breaker, equity: Decimal, *, clock: Clock) -> None:
+    """The first mark of a row that is not stored yet; the caller saves it."""
+    breaker = restore(row, clock)
+    _mark(breaker, row, equity, clock)
+    row.state = breaker.snapshot().as_dict()
+
+
+def _mark(breaker: CircuitBreaker, row: Breaker, equity: Decimal, clock: Clock) -> None:
+    """Without a positive equity no day starts: a breaker that never had one stays unevaluated, which denies."""
+    now = clock.now()
+    today = now.astimezone(NEW_YORK).date()
+    if equity > 0 and (row.session is None or row.session < today):
+        breaker.start_day(equity)
+        row.session = today
+    if row.session is not None:
+        breaker.check_mtm(equity)
+        row.evaluated_at = now

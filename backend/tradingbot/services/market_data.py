@@ -12,6 +12,7 @@ from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import FieldError, FieldErrors, InvalidInputError
 from backend.tradingbot.core.parsing import parse_decimal, parse_symbol, parse_time
 from backend.tradingbot.core.values import plain
+from backend.tradingbot.services.marking import mark_holders
 from backend.tradingbot.services.orders import hot_state
 
 MAX_ROWS = 10_000
@@ -46,6 +47,7 @@ def post_ticks(body: Any, *, may_feed: frozenset[str], clock: Clock) -> dict[str
             for symbol, row in good.items()
         ]
         forward_quotes(settings.TRADINGBOT, quotes)
+    mark_holders(good, clock=clock)
     return {"accepted": len(rows) - len(refused), "refused": refused}
 
 

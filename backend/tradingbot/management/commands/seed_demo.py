@@ -46,6 +46,7 @@ class Command(BaseCommand):
             cash=Decimal(broker.cash),
             symbols=SYMBOLS,
             max_tick_age_seconds=60,
+            max_mark_age_seconds=3600,
             breaker=BREAKER,
         )
         strategy = create_strategy(code="demo", name="Demo strategy", breaker=BREAKER)
