@@ -60,7 +60,7 @@ def broker(broker_process: Broker, settings: Any) -> Iterator[Broker]:
         "alpaca_base_url": broker_process.url,
         "alpaca_api_key": SecretStr(KEY),
         "alpaca_secret_key": SecretStr(SECRET),
-        "broker_read_timeout": 1.0,
+        "broker_read_timeout": 10.0,
     }
     settings.TRADINGBOT = settings.TRADINGBOT.model_copy(update=changes)
     broker_process.heal()

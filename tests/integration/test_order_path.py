@@ -16,7 +16,7 @@ from backend.tradingbot.services import fills, journal, recovery
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def poll_until_filled(gateway, name, tries=50):
+def poll_until_filled(gateway, name, tries=200):
     account = Account.objects.get(code="main")
     for _ in range(tries):
         fills.poll_account(account, clock=SystemClock())
@@ -146,6 +146,15 @@ def test_an_order_whose_answer_was_lost_is_found_and_never_sent_again(gateway, b
     assert recovery.recover(clock=SystemClock()) == {f"{gateway.prefix}-lost": "accepted"}
     assert gateway.read("lost")["broker_order_id"]
     assert broker.ids().count(f"{gateway.prefix}-lost") == 1
+
+
+def test_an_execution_before_the_answer_is_booked_to_its_order(gateway, broker):
+    gateway.tick()
+    broker.fault("drop_after_accept")
+    assert gateway.order("early").status_code == 202
+    assert poll_until_filled(gateway, "early")["filled_qty"] == "5"
+    assert not JournalEntry.objects.filter(kind="external_execution").exists()
+    assert Position.objects.get(symbol="AAPL").qty == 5
 
 
 def test_an_order_that_never_arrived_is_given_up_only_after_the_quiet_window(gateway, broker):

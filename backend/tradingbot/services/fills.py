@@ -8,16 +8,17 @@ import structlog
 from django.conf import settings
 from django.db import transaction
 
+from backend.tradingbot.brokers.alpaca import AlpacaClient
 from backend.tradingbot.brokers.answers import BrokerFillActivity, BrokerOrder
 from backend.tradingbot.brokers.registry import execution_client
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.values import Side, plain
-from backend.tradingbot.execution.order_state import OPEN, WORKING, Event
+from backend.tradingbot.execution.order_state import OPEN, UNRESOLVED, WORKING, Event, Status
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.models import Account, Execution, Order, Position, RiskRow
 from backend.tradingbot.services import breakers, journal
 from backend.tradingbot.services.locks import account_scope, lock_risk
-from backend.tradingbot.services.orders import transition
+from backend.tradingbot.services.orders import record_answer, release_cash, transition
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +31,7 @@ def poll_account(account: Account, *, clock: Clock) -> int:
     cursor = RiskRow.objects.values_list("fills_cursor", flat=True).get(pk=account_scope(account.code))
     booked = 0
     for fill in client.fills(after_id=cursor or None):
+        _adopt_unanswered(account, client, fill, clock)
         booked += book_execution(account, fill, clock=clock)
     for order in Order.objects.filter(account=account, status__in=[s.value for s in WORKING]).order_by("id"):
         if order.broker_order_id:
@@ -37,6 +39,23 @@ def poll_account(account: Account, *, clock: Clock) -> int:
             if found is not None:
                 end_order(account, order.client_order_id, found, clock=clock)
     return booked
+
+
+def _adopt_unanswered(account: Account, client: AlpacaClient, fill: BrokerFillActivity, clock: Clock) -> None:
+    """An execution can be here before the answer to its order: find the order by our id, so that it is not external.
+
+    A failed look-up raises, and the execution is read again with the next poll: it is never passed over.
+    """
+    if Order.objects.filter(account=account, broker_order_id=fill.broker_order_id).exists():
+        return
+    found = client.get_order(fill.broker_order_id)
+    if found is None:
+        return
+    ours = Order.objects.select_related("account").filter(account=account, client_order_id=found.client_order_id)
+    order = ours.filter(status__in=[s.value for s in (*UNRESOLVED, Status.NEVER_ARRIVED)]).first()
+    if order is not None:
+        evidence = {"broker_status": found.status, "found_by": "execution"}
+        record_answer(order, Event.ACCEPT, evidence, cause="broker", clock=clock, broker_order_id=found.broker_order_id)
 
 
 def book_execution(account: Account, fill: BrokerFillActivity, *, clock: Clock) -> bool:
@@ -60,7 +79,7 @@ def book_execution(account: Account, fill: BrokerFillActivity, *, clock: Clock) 
         )  # fmt: skip
         rest = max(order.qty - order.filled_qty, Decimal(0))
         if order.status in OPEN:
-            row.reserved_cash -= order.reserved_price * min(fill.qty, rest)
+            release_cash(row, order.reserved_price * min(fill.qty, rest))
         sign = Side(order.side).sign
         if row.cash is not None:
             row.cash -= sign * fill.qty * fill.price

@@ -193,6 +193,11 @@ def record_answer(
     return current
 
 
+def release_cash(row: RiskRow, amount: Decimal) -> None:
+    """Give back a reservation. The column keeps nine decimals, so a fraction's rounding may not take it below zero."""
+    row.reserved_cash = max(row.reserved_cash - amount, Decimal(0))
+
+
 def transition(row: RiskRow, order: Order, event: Event, evidence: dict[str, Any], *, cause: str, clock: Clock) -> None:
     """Move ``order`` by the table, under the locks that the caller holds; journal before, after, cause and evidence."""
     before, now = order.status, clock.now()
@@ -200,7 +205,7 @@ def transition(row: RiskRow, order: Order, event: Event, evidence: dict[str, Any
     order.updated_at = now
     order.evidence = {**order.evidence, str(event): evidence}
     if before in OPEN and is_terminal(order.status):
-        row.reserved_cash -= order.reserved_price * max(order.qty - order.filled_qty, Decimal(0))
+        release_cash(row, order.reserved_price * max(order.qty - order.filled_qty, Decimal(0)))
     order.save()
     data = {
         "before": before,
