@@ -153,7 +153,8 @@ def test_an_execution_before_the_answer_is_booked_to_its_order(gateway, broker):
     broker.fault("drop_after_accept")
     assert gateway.order("early").status_code == 202
     assert poll_until_filled(gateway, "early")["filled_qty"] == "5"
-    assert not JournalEntry.objects.filter(kind="external_execution").exists()
+    ours = gateway.read("early")["broker_order_id"]
+    assert not JournalEntry.objects.filter(kind="external_execution", data__broker_order_id=ours).exists()
     assert Position.objects.get(symbol="AAPL").qty == 5
 
 

@@ -26,7 +26,7 @@ def parse_decimal(raw: Any, name: str, errors: FieldErrors, *, positive: bool = 
         errors.add(name, raw, "must be a decimal string", f'send it as a string, for example "{name}": "10"')
         return None
     try:
-        value = Decimal(raw)
+        value = Decimal(raw if raw.isascii() and "_" not in raw else "")
     except InvalidOperation:
         errors.add(name, raw, "is not a decimal number", 'send plain digits, for example "190.10"')
         return None
@@ -59,13 +59,14 @@ def parse_time(raw: Any, name: str, errors: FieldErrors) -> datetime | None:
     """An RFC 3339 time with its offset, as UTC."""
     try:
         moment = datetime.fromisoformat(raw)
-    except (TypeError, ValueError):
+        utc = moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
         errors.add(name, raw, "is not an RFC 3339 time", 'for example "2026-01-05T15:00:00Z"')
         return None
     if moment.tzinfo is None:
         errors.add(name, raw, "has no time zone", 'end it with "Z" for UTC')
         return None
-    return moment.astimezone(UTC)
+    return utc
 
 
 def parse_symbol(raw: Any, name: str, errors: FieldErrors) -> str:
@@ -86,7 +87,7 @@ def _choice(body: Mapping[str, Any], name: str, kind: Any, errors: FieldErrors, 
 
 def _text(body: Mapping[str, Any], name: str, errors: FieldErrors) -> str:
     raw = body.get(name)
-    if isinstance(raw, str) and 1 <= len(raw) <= 48 and "\x00" not in raw:
+    if isinstance(raw, str) and 1 <= len(raw) <= 48 and raw.isprintable():
         return raw
     errors.add(name, raw, "must be a string of 1 to 48 characters", f"send the {name}")
     return ""

@@ -74,8 +74,8 @@ def _record(row: Breaker, kind: str, actor: str, reason: str, values: dict[str, 
 
 
 def _need_reason(reason: Any) -> str:
-    if not isinstance(reason, str) or not reason.strip() or len(reason) > 200:
-        problem = "must be 1 to 200 characters"
+    if not isinstance(reason, str) or not reason.strip() or len(reason) > 200 or not reason.isprintable():
+        problem = "must be 1 to 200 printable characters"
         raise InvalidInputError([FieldError("reason", reason, problem, "say why, for the record")])
     return reason.strip()
 
