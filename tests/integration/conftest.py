@@ -61,6 +61,7 @@ def broker(broker_process: Broker, settings: Any) -> Iterator[Broker]:
         "alpaca_api_key": SecretStr(KEY),
         "alpaca_secret_key": SecretStr(SECRET),
         "broker_read_timeout": 10.0,
+        "mark_seconds": 100.0,
     }
     settings.TRADINGBOT = settings.TRADINGBOT.model_copy(update=changes)
     broker_process.heal()
