@@ -40,6 +40,9 @@ def snapshot(**changes: Any) -> RiskSnapshot:
         working_sells=Decimal("0"),
         doubtful_orders=0,
         market_collar_bps=100,
+        equity_known=True,
+        evaluated_age=Decimal(0),
+        max_evaluated_age=Decimal(15),
     )
     return replace(calm, **changes)
 

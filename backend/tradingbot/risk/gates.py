@@ -57,9 +57,9 @@ class RiskSnapshot:
     working_sells: Decimal
     doubtful_orders: int
     market_collar_bps: int
-    equity_known: bool = True
-    evaluated_age: Decimal | None = Decimal(0)
-    max_evaluated_age: Decimal = Decimal(15)
+    equity_known: bool
+    evaluated_age: Decimal | None
+    max_evaluated_age: Decimal
 
     def is_reduction(self, order: OrderIntent) -> bool:
         """Opposite to the executed position and within it, less what already works or is in doubt on that side."""
