@@ -4,10 +4,12 @@ from backend.tradingbot.models.accounts import Account, ApiKey, RiskRow, Strateg
 from backend.tradingbot.models.breakers import Breaker, BreakerEvent
 from backend.tradingbot.models.journal import JournalEntry
 from backend.tradingbot.models.orders import Execution, Order, Position
+from backend.tradingbot.models.recon import Break
 
 __all__ = [
     "Account",
     "ApiKey",
+    "Break",
     "Breaker",
     "BreakerEvent",
     "Execution",
