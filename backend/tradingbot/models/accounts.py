@@ -5,14 +5,15 @@ from django.db import models
 from django.db.models import Q
 
 ROLES = ["viewer", "trader", "risk", "admin"]
+CAPABILITIES = ["feed", "force_reset"]
 
 
 class Account(models.Model):
     """One account here is one account at the broker; two local accounts never share one."""
 
-    code = models.SlugField(max_length=32, unique=True)
+    code = models.SlugField(max_length=32, db_index=False)
     name = models.CharField(max_length=120, blank=True)
-    broker_account = models.CharField(max_length=64, unique=True)
+    broker_account = models.CharField(max_length=64)
     symbols = ArrayField(models.CharField(max_length=32), default=list, help_text="What this account may trade.")
     max_tick_age_seconds = models.PositiveIntegerField(default=20, help_text="Older market data denies an order.")
     max_mark_age_seconds = models.PositiveIntegerField(
@@ -26,6 +27,10 @@ class Account(models.Model):
 
     class Meta:
         ordering = ["code"]
+        constraints = [
+            models.UniqueConstraint(fields=["code"], name="account_code_once"),
+            models.UniqueConstraint(fields=["broker_account"], name="account_broker_account_once"),
+        ]
 
     def __str__(self) -> str:
         return self.code
@@ -56,7 +61,7 @@ class RiskRow(models.Model):
 
 
 class Strategy(models.Model):
-    code = models.SlugField(max_length=32, unique=True)
+    code = models.SlugField(max_length=32, db_index=False)
     name = models.CharField(max_length=120, blank=True)
     active = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -64,13 +69,17 @@ class Strategy(models.Model):
     class Meta:
         ordering = ["code"]
         verbose_name_plural = "strategies"
+        constraints = [models.UniqueConstraint(fields=["code"], name="strategy_code_once")]
 
     def __str__(self) -> str:
         return self.code
 
 
 class ApiKey(models.Model):
-    """A key: the secret is random and 256 bits long, so only its SHA-256 is kept. Revocation acts at once."""
+    """A key: the secret is random and 256 bits long, so only its SHA-256 is kept. Revocation acts at once.
+
+    The name is the actor in the journal, so no name is ever used twice.
+    """
 
     name = models.CharField(max_length=80)
     digest = models.CharField(max_length=64, unique=True, editable=False)
@@ -84,7 +93,10 @@ class ApiKey(models.Model):
 
     class Meta:
         ordering = ["name"]
+        verbose_name = "API key"
+        permissions = [("revoke_apikey", "Can revoke API keys")]
         constraints = [
+            models.UniqueConstraint(fields=["name"], name="api_key_name_once"),
             models.CheckConstraint(condition=Q(role__in=ROLES), name="api_key_role_known"),
             models.CheckConstraint(
                 condition=~Q(role="trader") | (Q(account__isnull=False) & Q(strategy__isnull=False)),

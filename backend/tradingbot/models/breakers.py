@@ -22,6 +22,11 @@ class Breaker(models.Model):
 
     class Meta:
         ordering = ["scope"]
+        permissions = [
+            ("trip_breaker", "Can trip a breaker"),
+            ("reset_breaker", "Can reset a breaker"),
+            ("force_reset_breaker", "Can reset a breaker in its cooldown or while its cause holds"),
+        ]
 
     def __str__(self) -> str:
         return self.scope

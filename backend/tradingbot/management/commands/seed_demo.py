@@ -50,8 +50,14 @@ class Command(BaseCommand):
             breaker=BREAKER,
         )
         strategy = create_strategy(code="demo", name="Demo strategy", breaker=BREAKER)
-        bound = {"account": account, "strategy": strategy}
-        _, trader = create_key(name="demo-trader", role="trader", capabilities=["feed"], feed_symbols=SYMBOLS, **bound)
+        _, trader = create_key(
+            name="demo-trader",
+            role="trader",
+            capabilities=["feed"],
+            feed_symbols=SYMBOLS,
+            account=account,
+            strategy=strategy,
+        )
         _, risk = create_key(name="demo-risk", role="risk", capabilities=["force_reset"])
         password = secrets.token_urlsafe(18)
         User.objects.create_superuser("admin", password=password)
