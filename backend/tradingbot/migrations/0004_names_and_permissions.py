@@ -4,49 +4,59 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('tradingbot', '0003_breaks'),
+        ("tradingbot", "0003_breaks"),
     ]
 
     operations = [
         migrations.AlterModelOptions(
-            name='apikey',
-            options={'ordering': ['name'], 'permissions': [('revoke_apikey', 'Can revoke API keys')], 'verbose_name': 'API key'},
+            name="apikey",
+            options={
+                "ordering": ["name"],
+                "permissions": [("revoke_apikey", "Can revoke API keys")],
+                "verbose_name": "API key",
+            },
         ),
         migrations.AlterModelOptions(
-            name='breaker',
-            options={'ordering': ['scope'], 'permissions': [('trip_breaker', 'Can trip a breaker'), ('reset_breaker', 'Can reset a breaker'), ('force_reset_breaker', 'Can reset a breaker in its cooldown or while its cause holds')]},
+            name="breaker",
+            options={
+                "ordering": ["scope"],
+                "permissions": [
+                    ("trip_breaker", "Can trip a breaker"),
+                    ("reset_breaker", "Can reset a breaker"),
+                    ("force_reset_breaker", "Can reset a breaker in its cooldown or while its cause holds"),
+                ],
+            },
         ),
         migrations.AlterField(
-            model_name='account',
-            name='broker_account',
+            model_name="account",
+            name="broker_account",
             field=models.CharField(max_length=64),
         ),
         migrations.AlterField(
-            model_name='account',
-            name='code',
+            model_name="account",
+            name="code",
             field=models.SlugField(db_index=False, max_length=32),
         ),
         migrations.AlterField(
-            model_name='strategy',
-            name='code',
+            model_name="strategy",
+            name="code",
             field=models.SlugField(db_index=False, max_length=32),
         ),
         migrations.AddConstraint(
-            model_name='account',
-            constraint=models.UniqueConstraint(fields=('code',), name='account_code_once'),
+            model_name="account",
+            constraint=models.UniqueConstraint(fields=("code",), name="account_code_once"),
         ),
         migrations.AddConstraint(
-            model_name='account',
-            constraint=models.UniqueConstraint(fields=('broker_account',), name='account_broker_account_once'),
+            model_name="account",
+            constraint=models.UniqueConstraint(fields=("broker_account",), name="account_broker_account_once"),
         ),
         migrations.AddConstraint(
-            model_name='apikey',
-            constraint=models.UniqueConstraint(fields=('name',), name='api_key_name_once'),
+            model_name="apikey",
+            constraint=models.UniqueConstraint(fields=("name",), name="api_key_name_once"),
         ),
         migrations.AddConstraint(
-            model_name='strategy',
-            constraint=models.UniqueConstraint(fields=('code',), name='strategy_code_once'),
+            model_name="strategy",
+            constraint=models.UniqueConstraint(fields=("code",), name="strategy_code_once"),
         ),
     ]
