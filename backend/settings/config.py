@@ -44,11 +44,14 @@ class Config(BaseSettings):
     recovery_seconds: float = Field(3.0, gt=0, le=60)
     mark_seconds: float = Field(5.0, gt=0, le=60)
     store_timeout_seconds: float = Field(0.5, gt=0, le=10)
+    failpoints: str = ""
 
     @model_validator(mode="after")
     def _refuse_nonsense(self) -> Self:
         if self.environment == "production" and len(self.secret_key.get_secret_value()) < 50:
             raise ValueError("SECRET_KEY must have at least 50 characters in production")
+        if self.environment == "production" and self.failpoints:
+            raise ValueError("FAILPOINTS must not be set with ENVIRONMENT=production; unset it")
         if not self.database_url.get_secret_value().startswith(("postgres://", "postgresql://")):
             raise ValueError("DATABASE_URL must start with postgresql://")
         if not self.redis_url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):

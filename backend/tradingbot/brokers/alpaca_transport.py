@@ -16,6 +16,9 @@ from alpaca.common.exceptions import APIError
 from alpaca.trading.client import TradingClient
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
+from backend.tradingbot.brokers.interruptible import InterruptibleAdapter
+from backend.tradingbot.infra import failpoints
+
 _SHOWN = 500
 
 
@@ -56,6 +59,8 @@ class Transport:
         client = TradingClient(api_key, secret_key, url_override=address, raw_data=True)
         client._retry_codes = []  # the constructor offers no way to switch the retries off
         session = client._session
+        if failpoints.active():
+            session.mount("http://", InterruptibleAdapter())
         unlimited = session.request
 
         def request(method: str, url: str, **options: Any) -> requests.Response:
@@ -71,7 +76,10 @@ class Transport:
     def send(self, method: str, path: str, data: dict[str, Any] | None = None) -> Any:
         """The parsed JSON of a 2xx (None for an empty body); otherwise Refusal, NeverSentError or NoAnswerError."""
         try:
-            return self._client._request(method, path, data)
+            answer = self._client._request(method, path, data)
+            if method == "POST":
+                failpoints.hit("broker.answer_lost", (data or {}).get("client_order_id", ""), requests.ConnectionError)
+            return answer
         except Refusal:
             raise
         except APIError as error:
