@@ -11,7 +11,7 @@ from backend.tradingbot.execution.order_state import UNRESOLVED, Event, Status, 
 from backend.tradingbot.models import Order
 from backend.tradingbot.services import journal
 from backend.tradingbot.services.locks import account_scope, locked_risk
-from backend.tradingbot.services.orders import transition
+from backend.tradingbot.services.order_life import transition
 
 
 def cancel_order(order: Order, *, actor: str, clock: Clock) -> Order:

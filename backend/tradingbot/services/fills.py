@@ -18,7 +18,7 @@ from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.models import Account, Execution, Order, Position, RiskRow
 from backend.tradingbot.services import breakers, journal
 from backend.tradingbot.services.locks import account_scope, lock_risk
-from backend.tradingbot.services.orders import record_answer, release_cash, transition
+from backend.tradingbot.services.order_life import record_answer, release_cash, transition
 
 log = structlog.get_logger(__name__)
 

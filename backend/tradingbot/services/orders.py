@@ -20,8 +20,8 @@ from backend.tradingbot.brokers.registry import execution_client
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, Clock
 from backend.tradingbot.core.errors import ConflictError, NotFoundError
 from backend.tradingbot.core.ids import digest
-from backend.tradingbot.core.values import OrderIntent, plain
-from backend.tradingbot.execution.order_state import OPEN, Event, Status, is_terminal, next_status
+from backend.tradingbot.core.values import OrderIntent
+from backend.tradingbot.execution.order_state import Event, Status, next_status
 from backend.tradingbot.hot_state import HotState
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import TRACE_ID
@@ -30,6 +30,7 @@ from backend.tradingbot.risk.gates import Decision, evaluate, reserved_price
 from backend.tradingbot.selectors.risk import read_quote, risk_snapshot
 from backend.tradingbot.services import breakers, journal
 from backend.tradingbot.services.locks import account_scope, lock_risk
+from backend.tradingbot.services.order_life import record_answer
 
 log = structlog.get_logger(__name__)
 
@@ -162,66 +163,3 @@ def _send(intent: OrderIntent, order: Order, clock: Clock) -> Order:
     return record_answer(
         order, Event.ACCEPT, evidence, cause="broker", clock=clock, broker_order_id=found.broker_order_id
     )
-
-
-def record_answer(
-    order: Order,
-    event: Event,
-    evidence: dict[str, Any],
-    *,
-    cause: str,
-    clock: Clock,
-    broker_order_id: str | None = None,
-) -> Order:
-    """Transaction 2: one transition, its journal entry, and the release of what is no longer reserved."""
-    with transaction.atomic(durable=True):
-        row = lock_risk(account_scope(order.account.code))
-        current = Order.objects.select_related("account", "strategy").select_for_update(of=("self",)).get(pk=order.pk)
-        if broker_order_id and not current.broker_order_id:
-            current.broker_order_id = broker_order_id
-        ahead = event in (Event.ACCEPT, Event.LOSE_SIGHT) and current.status not in (
-            Status.PENDING_SUBMIT,
-            Status.IN_DOUBT,
-        )
-        late = current.status == Status.NEVER_ARRIVED and event is Event.ACCEPT
-        if ahead and not late:
-            current.save()  # a fill or recovery was faster than this answer; only the broker's id is news
-            return current
-        if event is Event.LOSE_SIGHT and current.status == Status.IN_DOUBT:
-            return current
-        transition(row, current, event, evidence, cause=cause, clock=clock)
-    return current
-
-
-def release_cash(row: RiskRow, amount: Decimal) -> None:
-    """Give back a reservation. The column keeps nine decimals, so a fraction's rounding may not take it below zero."""
-    row.reserved_cash = max(row.reserved_cash - amount, Decimal(0))
-
-
-def transition(row: RiskRow, order: Order, event: Event, evidence: dict[str, Any], *, cause: str, clock: Clock) -> None:
-    """Move ``order`` by the table, under the locks that the caller holds; journal before, after, cause and evidence."""
-    before, now = order.status, clock.now()
-    order.status = next_status(before, event)
-    order.updated_at = now
-    order.evidence = {**order.evidence, str(event): evidence}
-    if before in OPEN and is_terminal(order.status):
-        release_cash(row, order.reserved_price * max(order.qty - order.filled_qty, Decimal(0)))
-    order.save()
-    data = {
-        "before": before,
-        "after": str(order.status),
-        "event": str(event),
-        "broker_order_id": order.broker_order_id,
-        "filled_qty": plain(order.filled_qty),
-        "evidence": {name: str(value) for name, value in evidence.items()},
-    }
-    journal.append(
-        row,
-        kind="order_transition",
-        actor=cause,
-        subject=order.client_order_id,
-        data=data,
-        at=now,
-        trace_id=order.trace_id,
-    )
-    log.info("order_transition", client_order_id=order.client_order_id, before=before, after=str(order.status))

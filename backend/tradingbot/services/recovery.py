@@ -12,7 +12,7 @@ from backend.tradingbot.execution.order_state import UNRESOLVED, Event, Status
 from backend.tradingbot.models import Order
 from backend.tradingbot.selectors.risk import unresolved_orders
 from backend.tradingbot.services.locks import account_scope, locked_risk
-from backend.tradingbot.services.orders import record_answer, transition
+from backend.tradingbot.services.order_life import record_answer, transition
 
 log = structlog.get_logger(__name__)
 

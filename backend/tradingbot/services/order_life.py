@@ -1,0 +1,85 @@
+"""The life of an order after it was reserved: what the broker answered, and every transition with its journal entry.
+
+Invariants: the caller of ``transition`` holds the account's risk row and the order; a transition, its journal entry
+and the release of what is no longer reserved are committed together or not at all.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import structlog
+from django.db import transaction
+
+from backend.tradingbot.core.clock import Clock
+from backend.tradingbot.core.values import plain
+from backend.tradingbot.execution.order_state import OPEN, Event, Status, is_terminal, next_status
+from backend.tradingbot.models import Order, RiskRow
+from backend.tradingbot.services import journal
+from backend.tradingbot.services.locks import account_scope, lock_risk
+
+log = structlog.get_logger(__name__)
+
+
+def record_answer(
+    order: Order,
+    event: Event,
+    evidence: dict[str, Any],
+    *,
+    cause: str,
+    clock: Clock,
+    broker_order_id: str | None = None,
+) -> Order:
+    """Transaction 2: one transition, its journal entry, and the release of what is no longer reserved."""
+    with transaction.atomic(durable=True):
+        row = lock_risk(account_scope(order.account.code))
+        current = Order.objects.select_related("account", "strategy").select_for_update(of=("self",)).get(pk=order.pk)
+        if broker_order_id and not current.broker_order_id:
+            current.broker_order_id = broker_order_id
+        ahead = event in (Event.ACCEPT, Event.LOSE_SIGHT) and current.status not in (
+            Status.PENDING_SUBMIT,
+            Status.IN_DOUBT,
+        )
+        late = current.status == Status.NEVER_ARRIVED and event is Event.ACCEPT
+        if ahead and not late:
+            current.save()  # a fill or recovery was faster than this answer; only the broker's id is news
+            return current
+        if event is Event.LOSE_SIGHT and current.status == Status.IN_DOUBT:
+            return current
+        transition(row, current, event, evidence, cause=cause, clock=clock)
+    return current
+
+
+def release_cash(row: RiskRow, amount: Decimal) -> None:
+    """Give back a reservation. The column keeps nine decimals, so a fraction's rounding may not take it below zero."""
+    row.reserved_cash = max(row.reserved_cash - amount, Decimal(0))
+
+
+def transition(row: RiskRow, order: Order, event: Event, evidence: dict[str, Any], *, cause: str, clock: Clock) -> None:
+    """Move ``order`` by the table, under the locks that the caller holds; journal before, after, cause and evidence."""
+    before, now = order.status, clock.now()
+    order.status = next_status(before, event)
+    order.updated_at = now
+    order.evidence = {**order.evidence, str(event): evidence}
+    if before in OPEN and is_terminal(order.status):
+        release_cash(row, order.reserved_price * max(order.qty - order.filled_qty, Decimal(0)))
+    order.save()
+    data = {
+        "before": before,
+        "after": str(order.status),
+        "event": str(event),
+        "broker_order_id": order.broker_order_id,
+        "filled_qty": plain(order.filled_qty),
+        "evidence": {name: str(value) for name, value in evidence.items()},
+    }
+    journal.append(
+        row,
+        kind="order_transition",
+        actor=cause,
+        subject=order.client_order_id,
+        data=data,
+        at=now,
+        trace_id=order.trace_id,
+    )
+    log.info("order_transition", client_order_id=order.client_order_id, before=before, after=str(order.status))
