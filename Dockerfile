@@ -2,22 +2,27 @@
 FROM python:3.12-slim AS build
 WORKDIR /app
 RUN python -m venv /opt/venv
-COPY requirements.lock ./
-RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.lock
+COPY requirements-run.lock ./
+RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-run.lock
 
 FROM python:3.12-slim
+# The commit that is built: `docker build --build-arg GIT_SHA=$(git rev-parse HEAD) .`; every order and log line bears it.
+ARG GIT_SHA=""
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     ENVIRONMENT=production \
-    STATE_DIR=/var/lib/tradingbot
+    STATE_DIR=/var/lib/tradingbot \
+    WSB_GIT_SHA=${GIT_SHA}
 RUN useradd --system --uid 10001 --no-create-home tradingbot \
     && install -d -o tradingbot -g tradingbot /var/lib/tradingbot
 WORKDIR /app
 COPY --from=build /opt/venv /opt/venv
-COPY manage.py ./
+COPY manage.py requirements.lock ./
 COPY backend ./backend
 USER tradingbot
 EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s CMD ["python", "-c", \
+    "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=3); c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
 CMD ["gunicorn", "backend.wsgi:application", "--bind", "0.0.0.0:8000", "--worker-class", "gthread", \
      "--workers", "2", "--threads", "4", "--keep-alive", "75", "--timeout", "60", "--no-control-socket"]

@@ -6,12 +6,14 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: up test check lock clean help
+.PHONY: up test check audit sbom system lock clean help
 
 help:
 	@echo "make up     run the whole stack in the foreground (PORT=$(PORT), STATE_DIR=$(STATE_DIR)); Ctrl-C stops it"
 	@echo "make test   run the tests"
-	@echo "make check  format, lint, types, import contracts, missing migrations, compose file"
+	@echo "make check  format, lint, types, import contracts, missing migrations, compose and workflow files, audits"
+	@echo "make audit  security audits of code, dependencies, licences, workflows and settings; waivers in ops/waivers.toml"
+	@echo "make sbom   the bill of materials of what the image installs, as sbom.cdx.json (CycloneDX)"
 	@echo "make lock   pin requirements.txt into requirements.lock again, with hashes"
 	@echo "make clean  remove the environment and the caches (the data in STATE_DIR stays)"
 
@@ -28,7 +30,11 @@ up: $(STAMP)
 test: $(STAMP)
 	$(PY) -m pytest tests/ -n 2
 
-check: $(STAMP)
+# What must come from the system (ops/apt.txt): installed where make is root and has apt, else one line says how.
+system: $(STAMP)
+	@$(PY) ops/system_packages.py
+
+check: $(STAMP) system
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(PY) -m mypy backend
@@ -38,9 +44,22 @@ check: $(STAMP)
 	DATABASE_URL=postgresql://127.0.0.1:9/none REDIS_URL=redis://127.0.0.1:9/0 \
 	$(PY) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(PY) ops/lint_workflows.py .github/workflows/*.yml
+	$(PY) ops/audit.py bandit licences zizmor
 
+audit: $(STAMP)
+	$(PY) ops/audit.py
+
+sbom: $(STAMP)
+	$(VENV)/bin/cyclonedx-py requirements --output-reproducible --of JSON --output-file sbom.cdx.json requirements-run.lock
+	@$(PY) -c 'import json; print("sbom.cdx.json:", len(json.load(open("sbom.cdx.json"))["components"]), "components")'
+
+LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock"
 lock: $(STAMP)
-	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --output-file requirements.lock requirements.txt
+	$(LOCK) --output-file requirements.lock requirements.txt
+	sed '/^# ====/,$$d' requirements.txt | $(LOCK) --constraint requirements.lock --output-file requirements-run.lock -
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
