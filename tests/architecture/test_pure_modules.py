@@ -55,6 +55,15 @@ with BuildStamper("trading") as stamper:
     stamped_data = stamper.stamp(order_data)
 """
 
+EOD_RECON = """
+from backend.tradingbot.ops.eod_recon import EODReconciler, LocalOrder, BrokerFill
+
+reconciler = EODReconciler()
+breaks = reconciler.run_daily_reconciliation(local_orders, broker_fills)
+if reconciler.check_pending_breaks():
+    disable_next_day()
+"""
+
 
 def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run ``code`` in a fresh interpreter whose working folder is ``folder``, with the libraries refused."""
@@ -101,3 +110,20 @@ def test_the_build_info_snippet_runs_and_stamps_a_copy(tmp_path: Path) -> None:
     after = 'print(sorted(stamped_data), stamped_data["build_id"] == build_id_str, order_data)'
     told = "['build_id', 'build_timestamp', 'operation_type', 'symbol'] True {'symbol': 'AAPL'}"
     assert output_of(before + BUILD_INFO + after, tmp_path) == told
+
+
+def test_the_reconciliation_snippet_runs_and_disables_the_next_day_only_for_a_break(tmp_path: Path) -> None:
+    before = """
+from backend.tradingbot.ops.eod_recon import LocalOrder, BrokerFill
+disabled = []
+disable_next_day = lambda: disabled.append("disabled")
+local_orders = [LocalOrder("order_1", "broker_1", "AAPL", "buy", 100, "filled")]
+"""
+    good = 'broker_fills = [BrokerFill("broker_1", "AAPL", 100, 150.0, "filled")]\n'
+    bad = 'broker_fills = [BrokerFill("broker_1", "AAPL", 90, 150.0, "filled")]\n'
+    after = "print(bool(breaks), disabled, breaks.qty_mismatch)"
+    assert output_of(before + good + EOD_RECON + after, tmp_path) == "False [] []"
+    assert (tmp_path / ".state" / "eod_breaks.json").is_file()
+    done = run(before + bad + EOD_RECON + after, tmp_path)
+    assert done.stderr.startswith("reconciliation_break kind=qty_mismatch order_1")
+    assert done.stdout.strip() == "True ['disabled'] ['order_1: 100 here, 90 at the broker']"
