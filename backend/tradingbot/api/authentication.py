@@ -1,4 +1,4 @@
-"""Bearer keys: one indexed look-up by digest, no write."""
+"""Bearer keys: one indexed look-up by digest, no write. The account and the strategy come with it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from backend.tradingbot.core.errors import NotAllowedError
-from backend.tradingbot.models import ApiKey
+from backend.tradingbot.models import Account, ApiKey, Strategy
 from backend.tradingbot.services.keys import key_digest
 
 
@@ -49,6 +49,14 @@ class Caller:
             raise NotAllowedError(
                 f"this key may not act for {strategy}", code="not_your_account", remedy="use your own"
             )
+
+    def parties(self, account: str, strategy: str) -> tuple[Account, Strategy]:
+        """The account and the strategy that this key trades for; they came with the key."""
+        self.need_role("trader")
+        self.need_account(account, strategy)
+        if self.key.account is None or self.key.strategy is None:
+            raise NotAllowedError("this key trades for nobody", code="not_your_account", remedy="use your own")
+        return self.key.account, self.key.strategy
 
 
 def caller(request: Request) -> Caller:

@@ -14,7 +14,7 @@ from backend.tradingbot.api.errors import problem
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
 from backend.tradingbot.core.errors import FieldError, InvalidInputError, NotFoundError
 from backend.tradingbot.core.parsing import parse_order
-from backend.tradingbot.core.values import OrderIntent, plain
+from backend.tradingbot.core.values import plain
 from backend.tradingbot.execution.order_state import UNRESOLVED, Status
 from backend.tradingbot.models import Order
 from backend.tradingbot.services.cancels import cancel_order
@@ -68,12 +68,18 @@ def shown(order: Order) -> dict[str, Any]:
     }
 
 
+def _denial(order: Order) -> str:
+    """Why: what the gates said, or what stopped the order between its decision and the send."""
+    if "deny" in order.evidence:
+        return str(order.evidence["deny"]["message"])
+    failed = [check for check in order.decision["checks"] if not check["passed"]]
+    return "; ".join(f"{check['gate']}: {check['message']}" for check in failed)
+
+
 def rendered(order: Order, *, replayed: bool) -> JsonResponse:
     """201 new, 200 replayed, 202 not known yet, 422 denied or rejected."""
     if order.status == Status.DENIED:
-        failed = [check for check in order.decision["checks"] if not check["passed"]]
-        detail = "; ".join(f"{check['gate']}: {check['message']}" for check in failed)
-        answer = problem(422, "order_denied", detail, "mend it and send a new id", order=shown(order))
+        answer = problem(422, "order_denied", _denial(order), "mend it and send a new id", order=shown(order))
     elif order.status == Status.REJECTED:
         why = order.evidence.get("reject", {})
         detail = str(why.get("message", "the broker rejected the order"))
@@ -88,17 +94,12 @@ def rendered(order: Order, *, replayed: bool) -> JsonResponse:
     return answer
 
 
-def _intent(request: Request) -> OrderIntent:
-    intent = parse_order(request.data)
-    caller(request).need_role("trader")
-    caller(request).need_account(intent.account, intent.strategy)
-    return intent
-
-
 class Orders(APIView):
     @extend_schema(request=BODY, responses=ANSWER, summary="Place one order, once")
     def post(self, request: Request) -> JsonResponse:
-        submission = submit_order(_intent(request), actor=caller(request).name)
+        intent = parse_order(request.data)
+        account, strategy = caller(request).parties(intent.account, intent.strategy)
+        submission = submit_order(intent, account=account, strategy=strategy, actor=caller(request).name)
         return rendered(submission.order, replayed=submission.replayed)
 
     @extend_schema(responses={200: dict}, summary="The newest orders of an account", parameters=[ACCOUNT])
@@ -111,7 +112,9 @@ class Orders(APIView):
 class OrderCheck(APIView):
     @extend_schema(request=BODY, responses={200: dict}, summary="The decision alone; nothing is written")
     def post(self, request: Request) -> JsonResponse:
-        return JsonResponse(check_order(_intent(request)).as_dict())
+        intent = parse_order(request.data)
+        caller(request).parties(intent.account, intent.strategy)
+        return JsonResponse(check_order(intent).as_dict())
 
 
 class OneOrder(APIView):

@@ -52,6 +52,8 @@ _S, _E = Status, Event
 NEXT: dict[tuple[Status, Event], Status] = {
     (_S.NEW, _E.DENY): _S.DENIED,
     (_S.NEW, _E.RESERVE): _S.PENDING_SUBMIT,
+    # Something tripped or was halted between the decision and the send, and its sender withheld it.
+    (_S.PENDING_SUBMIT, _E.DENY): _S.DENIED,
     (_S.PENDING_SUBMIT, _E.ACCEPT): _S.ACCEPTED,
     (_S.PENDING_SUBMIT, _E.REJECT): _S.REJECTED,
     (_S.PENDING_SUBMIT, _E.LOSE_SIGHT): _S.IN_DOUBT,

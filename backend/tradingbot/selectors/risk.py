@@ -1,20 +1,58 @@
-"""The one frozen snapshot that an order is judged by. Read under the account's lock when the order is to be placed."""
+"""The one frozen snapshot that an order is judged by. Read under the account's lock when the order is to be placed.
+
+Everything that the gates may know comes in one statement. It is made of sections: each is a sub-select that gives one
+JSON value (money as text, so that it stays exact) and a function that turns it into fields of the snapshot. ``STOPS``
+are the sections that are read again right before the send.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, DecimalField, F, Q, Sum, Value
-from django.db.models.functions import Coalesce
+from django.db import connection
+from django.db.models import Q
 
 from backend.tradingbot.core.errors import UnavailableError
 from backend.tradingbot.core.values import OrderIntent
 from backend.tradingbot.execution.order_state import OPEN
 from backend.tradingbot.hot_state import HotState
-from backend.tradingbot.models import Account, Breaker, Order, Position, RiskRow
+from backend.tradingbot.models import Account, Order, RiskRow
 from backend.tradingbot.risk.gates import OpenBreaker, Quote, RiskSnapshot
+
+OPEN_WORDS = ", ".join(f"'{status}'" for status in sorted(OPEN))  # literal, so that the partial index fits
+
+STOPS = {
+    "breakers": """
+        SELECT coalesce(jsonb_agg(jsonb_build_object('scope', scope, 'reason', reason,
+          'open', tripped_at IS NOT NULL, 'evaluated_at', evaluated_at) ORDER BY scope), '[]')
+        FROM tradingbot_breaker WHERE scope = ANY(%(scopes)s)""",
+}
+SECTIONS = {
+    **STOPS,
+    "position": """
+        SELECT to_jsonb(qty::text) FROM tradingbot_position WHERE account_id = %(account)s AND symbol = %(symbol)s""",
+    "working": f"""
+        SELECT jsonb_build_object(
+          'buys', coalesce(sum(qty - filled_qty) FILTER (WHERE side = 'buy'), 0)::text,
+          'sells', coalesce(sum(qty - filled_qty) FILTER (WHERE side = 'sell'), 0)::text,
+          'doubtful', count(*) FILTER (WHERE status = 'in_doubt' OR status = 'pending_submit' AND send_by < %(now)s))
+        FROM tradingbot_order WHERE account_id = %(account)s AND symbol = %(symbol)s
+          AND status IN ({OPEN_WORDS}) AND client_order_id <> %(client_order_id)s""",
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the database said, by section, and the moment by its own clock at which it said so."""
+
+    at: datetime
+    sections: Mapping[str, Any]
 
 
 def read_quote(hot: HotState, symbol: str) -> tuple[Quote | None, str | None]:
@@ -25,6 +63,23 @@ def read_quote(hot: HotState, symbol: str) -> tuple[Quote | None, str | None]:
         return None, error.message
 
 
+def read_sections(sections: Mapping[str, str], order: OrderIntent, account: Account, now: datetime) -> Reading:
+    """All ``sections`` by one statement."""
+    about = {
+        "account": account.pk,
+        "symbol": order.symbol,
+        "scopes": [*_required_scopes(order), f"symbol:{order.symbol}"],
+        "client_order_id": order.client_order_id,
+        "now": now,
+    }
+    columns = ", ".join(f"({sql}) AS {name}" for name, sql in sections.items())
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT clock_timestamp(), {columns}", about)
+        at, *found = cursor.fetchone()
+    values = (None if text is None else json.loads(text) for text in found)
+    return Reading(at, dict(zip(sections, values, strict=True)))
+
+
 def risk_snapshot(
     order: OrderIntent,
     account: Account,
@@ -32,45 +87,52 @@ def risk_snapshot(
     market: tuple[Quote | None, str | None],
     now: datetime,
     used: bool,
-) -> RiskSnapshot:
-    """Three queries: the breakers that apply, the position, and the sums of what is open in the symbol."""
-    required = ("firm", f"account:{order.account}", f"strategy:{order.strategy}")
-    rows = {b.scope: b for b in Breaker.objects.filter(scope__in=[*required, f"symbol:{order.symbol}"])}
-    zero = Value(Decimal(0), output_field=DecimalField(max_digits=28, decimal_places=9))
-    rest = F("qty") - F("filled_qty")
-    sums = (
-        Order.objects.filter(account=account, symbol=order.symbol, status__in=[s.value for s in OPEN])
-        .exclude(client_order_id=order.client_order_id)
-        .aggregate(
-            buys=Coalesce(Sum(rest, filter=Q(side="buy")), zero),
-            sells=Coalesce(Sum(rest, filter=Q(side="sell")), zero),
-            doubtful=Count("id", filter=Q(status="in_doubt") | Q(status="pending_submit", send_by__lt=now)),
-        )
-    )
-    position = Position.objects.filter(account=account, symbol=order.symbol).values_list("qty", flat=True).first()
+) -> tuple[RiskSnapshot, datetime]:
+    """Everything the gates may know, and the database's clock at that moment."""
+    reading = read_sections(SECTIONS, order, account, now)
+    working = reading.sections["working"]
     quote, error = market
-    guard = rows.get(f"account:{order.account}")
-    evaluated = None if guard is None else guard.evaluated_at
-    return RiskSnapshot(
+    snapshot = RiskSnapshot(
         now=now,
         id_used=used,
-        missing_breakers=tuple(scope for scope in required if scope not in rows),
-        open_breakers=tuple(OpenBreaker(b.scope, b.reason) for b in rows.values() if b.tripped_at is not None),
         quote=quote,
         market_data_error=error,
         max_tick_age=Decimal(account.max_tick_age_seconds),
         symbols=frozenset(account.symbols),
         cash=row.cash,
         reserved_cash=row.reserved_cash,
-        position=position or Decimal(0),
-        working_buys=sums["buys"],
-        working_sells=sums["sells"],
-        doubtful_orders=sums["doubtful"],
+        position=Decimal(reading.sections["position"] or 0),
+        working_buys=Decimal(working["buys"]),
+        working_sells=Decimal(working["sells"]),
+        doubtful_orders=working["doubtful"],
         market_collar_bps=account.market_collar_bps,
         equity_known=row.equity is not None,
-        evaluated_age=None if evaluated is None else Decimal(str(round((now - evaluated).total_seconds(), 6))),
         max_evaluated_age=3 * Decimal(str(settings.TRADINGBOT.mark_seconds)),
+        **_breakers(reading.sections["breakers"], order, now),
     )
+    return snapshot, reading.at
+
+
+def with_stops_of_now(order: OrderIntent, account: Account, snapshot: RiskSnapshot) -> tuple[RiskSnapshot, datetime]:
+    """``snapshot`` with what stops trading as it stands now, and the database's clock. One statement, no lock."""
+    reading = read_sections(STOPS, order, account, snapshot.now)
+    return replace(snapshot, **_breakers(reading.sections["breakers"], order, snapshot.now)), reading.at
+
+
+def _required_scopes(order: OrderIntent) -> tuple[str, ...]:
+    """A breaker must be there for each of these; one for the symbol may be there."""
+    return "firm", f"account:{order.account}", f"strategy:{order.strategy}"
+
+
+def _breakers(found: list[dict[str, Any]], order: OrderIntent, now: datetime) -> dict[str, Any]:
+    by_scope = {breaker["scope"]: breaker for breaker in found}
+    evaluated = by_scope.get(f"account:{order.account}", {}).get("evaluated_at")
+    age = None if evaluated is None else (now - datetime.fromisoformat(evaluated)).total_seconds()
+    return {
+        "missing_breakers": tuple(scope for scope in _required_scopes(order) if scope not in by_scope),
+        "open_breakers": tuple(OpenBreaker(b["scope"], b["reason"]) for b in found if b["open"]),
+        "evaluated_age": None if age is None else Decimal(str(round(age, 6))),
+    }
 
 
 def unresolved_orders(now: datetime, grace_seconds: float) -> list[tuple[str, str]]:

@@ -1,4 +1,7 @@
-"""The doors. Lock order: account, breaker, order, shared limits, journal. There is no other way to a locked row."""
+"""The doors. Lock order: account, breaker, order, shared limits, journal. There is no other way to a locked row.
+
+docs/locking.md says what each transaction holds, and why.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from contextlib import contextmanager
 from django.db import transaction
 
 from backend.tradingbot.core.errors import NotFoundError
-from backend.tradingbot.models import RiskRow
+from backend.tradingbot.models import Order, RiskRow
 
 FIRM = "firm"
 
@@ -25,8 +28,18 @@ def locked_risk(scope: str) -> Iterator[RiskRow]:
 
 
 def lock_risk(scope: str) -> RiskRow:
-    """Lock the row inside a transaction that is open already."""
-    row = RiskRow.objects.select_for_update(of=("self",)).filter(pk=scope).first()
+    """Lock the row inside a transaction that is open already; its account comes along, as it is now."""
+    row = RiskRow.objects.select_related("account").select_for_update(of=("self",)).filter(pk=scope).first()
     if row is None:
         raise NotFoundError(f"there is no risk row {scope}", code="account_not_ready", remedy="create the account")
     return row
+
+
+@contextmanager
+def locked_order(order_id: int) -> Iterator[tuple[RiskRow, Order]]:
+    """A transaction that holds an order and, before it, its account's risk row; both as they are once locked."""
+    with transaction.atomic(durable=True):
+        rows = Order.objects.select_related("account__risk", "strategy").filter(account__risk__isnull=False)
+        # the names are locked in the order in which they stand here
+        order = rows.select_for_update(of=("account__risk", "self")).get(pk=order_id)
+        yield order.account.risk, order

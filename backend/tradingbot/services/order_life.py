@@ -10,14 +10,13 @@ from decimal import Decimal
 from typing import Any
 
 import structlog
-from django.db import transaction
 
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.values import plain
-from backend.tradingbot.execution.order_state import OPEN, Event, Status, is_terminal, next_status
+from backend.tradingbot.execution.order_state import OPEN, UNRESOLVED, Event, Status, is_terminal, next_status
 from backend.tradingbot.models import Order, RiskRow
 from backend.tradingbot.services import journal
-from backend.tradingbot.services.locks import account_scope, lock_risk
+from backend.tradingbot.services.locks import locked_order
 
 log = structlog.get_logger(__name__)
 
@@ -32,20 +31,15 @@ def record_answer(
     broker_order_id: str | None = None,
 ) -> Order:
     """Transaction 2: one transition, its journal entry, and the release of what is no longer reserved."""
-    with transaction.atomic(durable=True):
-        row = lock_risk(account_scope(order.account.code))
-        current = Order.objects.select_related("account", "strategy").select_for_update(of=("self",)).get(pk=order.pk)
+    with locked_order(order.pk) as (row, current):
         if broker_order_id and not current.broker_order_id:
             current.broker_order_id = broker_order_id
-        ahead = event in (Event.ACCEPT, Event.LOSE_SIGHT) and current.status not in (
-            Status.PENDING_SUBMIT,
-            Status.IN_DOUBT,
-        )
+        ahead = event in (Event.ACCEPT, Event.LOSE_SIGHT, Event.DENY) and current.status not in UNRESOLVED
         late = current.status == Status.NEVER_ARRIVED and event is Event.ACCEPT
         if ahead and not late:
             current.save()  # a fill or recovery was faster than this answer; only the broker's id is news
             return current
-        if event is Event.LOSE_SIGHT and current.status == Status.IN_DOUBT:
+        if event in (Event.LOSE_SIGHT, Event.DENY) and current.status == Status.IN_DOUBT:
             return current
         transition(row, current, event, evidence, cause=cause, clock=clock)
     return current
@@ -64,22 +58,13 @@ def transition(row: RiskRow, order: Order, event: Event, evidence: dict[str, Any
     order.evidence = {**order.evidence, str(event): evidence}
     if before in OPEN and is_terminal(order.status):
         release_cash(row, order.reserved_price * max(order.qty - order.filled_qty, Decimal(0)))
-    order.save()
     data = {
-        "before": before,
+        "before": str(before),
         "after": str(order.status),
         "event": str(event),
         "broker_order_id": order.broker_order_id,
         "filled_qty": plain(order.filled_qty),
         "evidence": {name: str(value) for name, value in evidence.items()},
     }
-    journal.append(
-        row,
-        kind="order_transition",
-        actor=cause,
-        subject=order.client_order_id,
-        data=data,
-        at=now,
-        trace_id=order.trace_id,
-    )
+    journal.append_with_order(row, order, kind="order_transition", actor=cause, data=data, at=now)
     log.info("order_transition", client_order_id=order.client_order_id, before=before, after=str(order.status))

@@ -7,13 +7,13 @@ most once, and not after ``send_by``; a denial is stored, never rolled back; an 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 
 from backend.tradingbot.brokers.answers import BrokerInDoubtError, BrokerRejectedError, BrokerUnreachableError
 from backend.tradingbot.brokers.registry import execution_client
@@ -26,21 +26,14 @@ from backend.tradingbot.hot_state import HotState
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import TRACE_ID
 from backend.tradingbot.models import Account, Order, RiskRow, Strategy
-from backend.tradingbot.risk.gates import Decision, evaluate, reserved_price
-from backend.tradingbot.selectors.risk import read_quote, risk_snapshot
+from backend.tradingbot.risk.gates import Decision, RiskSnapshot, evaluate, reserved_price
+from backend.tradingbot.selectors.risk import read_quote, risk_snapshot, with_stops_of_now
 from backend.tradingbot.services import breakers, journal
+from backend.tradingbot.services.claims import claim
 from backend.tradingbot.services.locks import account_scope, lock_risk
 from backend.tradingbot.services.order_life import record_answer
 
 log = structlog.get_logger(__name__)
-
-INSERT = """
-INSERT INTO tradingbot_order (account_id, strategy_id, client_order_id, body_digest, symbol, side, qty, type,
-  limit_price, time_in_force, status, mode, filled_qty, reserved_price, decision, snapshot, evidence, lookup_misses,
-  build_id, trace_id, created_at, updated_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'new', 'live', 0, 0, '{}', '{}', '{}', 0, %s, %s, %s, %s)
-ON CONFLICT ON CONSTRAINT order_client_id_once DO NOTHING RETURNING id
-"""
 
 
 @dataclass(frozen=True)
@@ -56,51 +49,58 @@ def hot_state() -> HotState:
     return HotState(config.redis_url.get_secret_value(), config.store_timeout_seconds)
 
 
-def _parties(intent: OrderIntent) -> tuple[Account, Strategy]:
-    account = Account.objects.filter(code=intent.account, active=True).first()
-    strategy = Strategy.objects.filter(code=intent.strategy, active=True).first()
-    if account is None or strategy is None:
-        missing = f"account {intent.account}" if account is None else f"strategy {intent.strategy}"
-        raise NotFoundError(f"there is no active {missing}", code="not_found", remedy="check the name")
-    return account, strategy
-
-
-def submit_order(intent: OrderIntent, *, actor: str, clock: Clock = SYSTEM_CLOCK) -> Submission:
+def submit_order(
+    intent: OrderIntent, *, account: Account, strategy: Strategy, actor: str, clock: Clock = SYSTEM_CLOCK
+) -> Submission:
     """Place ``intent`` once. A repeat answers with the same order; another body raises ``client_order_id_reused``."""
-    account, strategy = _parties(intent)
+    _require_active(intent, account, strategy)
+    begun = clock.monotonic()
     market = read_quote(hot_state(), intent.symbol)
-    order = _decide(intent, account, strategy, market, actor, clock)
-    if order is None:
+    judged = _decide(intent, account, strategy, market, actor, clock)
+    if judged is None:
         return Submission(_replay(intent, account), replayed=True)
+    order, snapshot = judged
     if order.status == Status.PENDING_SUBMIT:
-        order = _send(intent, order, clock)
+        order = _send(intent, order, snapshot, begun, clock)
     return Submission(order, replayed=False)
 
 
 def check_order(intent: OrderIntent, *, clock: Clock = SYSTEM_CLOCK) -> Decision:
     """The decision that ``submit_order`` would make now; nothing is written."""
-    account, _ = _parties(intent)
+    account = Account.objects.filter(code=intent.account).first()
+    strategy = Strategy.objects.filter(code=intent.strategy).first()
+    account, _ = _require_active(intent, account, strategy)
     market = read_quote(hot_state(), intent.symbol)
     row = RiskRow.objects.filter(pk=account_scope(account.code)).first()
     if row is None:
         raise NotFoundError("the account has no risk row", code="account_not_ready", remedy="set the account up")
     used = Order.objects.filter(account=account, client_order_id=intent.client_order_id).exists()
-    return evaluate(intent, risk_snapshot(intent, account, row, market, clock.now(), used))
+    snapshot, _ = risk_snapshot(intent, account, row, market, clock.now(), used)
+    return evaluate(intent, snapshot)
+
+
+def _require_active(
+    intent: OrderIntent, account: Account | None, strategy: Strategy | None
+) -> tuple[Account, Strategy]:
+    if account is None or not account.active or account.code != intent.account:
+        raise NotFoundError(f"there is no active account {intent.account}", code="not_found", remedy="check the name")
+    if strategy is None or not strategy.active or strategy.code != intent.strategy:
+        raise NotFoundError(f"there is no active strategy {intent.strategy}", code="not_found", remedy="check the name")
+    return account, strategy
 
 
 def _decide(
     intent: OrderIntent, account: Account, strategy: Strategy, market: Any, actor: str, clock: Clock
-) -> Order | None:
+) -> tuple[Order, RiskSnapshot] | None:
     """Transaction 1. None when the id was there before."""
     now = clock.now()
+    order = _new_order(intent, account, strategy, now)
     with transaction.atomic(durable=True):
-        order_id = _insert(intent, account, strategy, now)
-        if order_id is None:
+        if not claim(order):
             return None
         row = lock_risk(account_scope(account.code))
-        snapshot = risk_snapshot(intent, account, row, market, now, used=False)
+        snapshot, database_time = risk_snapshot(intent, row.account, row, market, now, used=False)
         decision = evaluate(intent, snapshot)
-        order = Order.objects.get(pk=order_id)
         order.decision = decision.as_dict()
         order.snapshot = {name: str(value) for name, value in vars(snapshot).items()}
         order.status = next_status(order.status, Event.RESERVE if decision.allowed else Event.DENY)
@@ -108,24 +108,31 @@ def _decide(
             price = reserved_price(intent, snapshot) or Decimal(0)
             order.reserved_price = price.quantize(Decimal("1e-9")) if intent.side.sign > 0 else Decimal(0)
             row.reserved_cash += order.reserved_price * order.qty
-            order.send_by = clock.now() + timedelta(seconds=settings.TRADINGBOT.send_by_seconds)
-        order.save()
+            order.send_by = database_time + timedelta(seconds=settings.TRADINGBOT.send_by_seconds)
         failed = [check["code"] for check in order.decision["checks"] if not check["passed"]]
-        data = {"before": "new", "after": order.status, "body": intent.canonical(), "failed": failed}
+        data = {"before": "new", "after": str(order.status), "body": intent.canonical(), "failed": failed}
         kind = "order_reserved" if decision.allowed else "order_denied"
-        journal.append(row, kind=kind, actor=actor, subject=order.client_order_id, data=data, at=now)
-    order.account, order.strategy = account, strategy
-    return order
+        journal.append_with_order(row, order, kind=kind, actor=actor, data=data, at=now, deciding=True)
+    return order, snapshot
 
 
-def _insert(intent: OrderIntent, account: Account, strategy: Strategy, now: Any) -> int | None:
-    """The referee: one row an id. None when another request has it."""
-    values = [account.pk, strategy.pk, intent.client_order_id, digest(intent.canonical()), intent.symbol]
-    values += [intent.side.value, intent.qty, intent.type.value, intent.limit_price, intent.time_in_force.value]
-    with connection.cursor() as cursor:
-        cursor.execute(INSERT, [*values, build_id(), TRACE_ID.get(), now, now])
-        found = cursor.fetchone()
-    return found[0] if found else None
+def _new_order(intent: OrderIntent, account: Account, strategy: Strategy, now: datetime) -> Order:
+    return Order(
+        account=account,
+        strategy=strategy,
+        client_order_id=intent.client_order_id,
+        body_digest=digest(intent.canonical()),
+        symbol=intent.symbol,
+        side=intent.side.value,
+        qty=intent.qty,
+        type=intent.type.value,
+        limit_price=intent.limit_price,
+        time_in_force=intent.time_in_force.value,
+        build_id=build_id(),
+        trace_id=TRACE_ID.get(),
+        created_at=now,
+        updated_at=now,
+    )
 
 
 def _replay(intent: OrderIntent, account: Account) -> Order:
@@ -141,25 +148,37 @@ def _replay(intent: OrderIntent, account: Account) -> Order:
     return order
 
 
-def _send(intent: OrderIntent, order: Order, clock: Clock) -> Order:
+def _send(intent: OrderIntent, order: Order, snapshot: RiskSnapshot, begun: float, clock: Clock) -> Order:
     """Call the broker once, with no transaction open, and record what it said."""
-    if order.send_by is None or clock.now() >= order.send_by:
+    latest, database_time = with_stops_of_now(intent, order.account, snapshot)
+    verdict = evaluate(intent, latest)
+    if not verdict.allowed:
+        return record_answer(order, Event.DENY, _stopped(verdict), cause="gateway", clock=clock)
+    spent = clock.monotonic() - begun  # a process that was paused here notices by its own clock
+    if order.send_by is None or database_time >= order.send_by or spent >= settings.TRADINGBOT.send_by_seconds:
         return order  # its time is over: recovery will look whether it is there
+    event, evidence, broker_order_id = _place(intent, clock)
+    return record_answer(order, event, evidence, cause="broker", clock=clock, broker_order_id=broker_order_id)
+
+
+def _stopped(verdict: Decision) -> dict[str, Any]:
+    """Something tripped or was halted after the decision was committed: the order is withheld, nothing was sent."""
+    failed = [check for check in verdict.checks if not check.passed]
+    message = "; ".join(f"{check.gate}: {check.message}" for check in failed)
+    return {"code": "stopped_before_send", "message": message, "failed": [check.code for check in failed]}
+
+
+def _place(intent: OrderIntent, clock: Clock) -> tuple[Event, dict[str, Any], str | None]:
+    """What became of the one request to the broker; anything but a yes is counted on a breaker."""
     try:
         found = execution_client(settings.TRADINGBOT).place_order(intent.request())
     except BrokerRejectedError as error:
         breakers.mark_error(f"strategy:{intent.strategy}", clock=clock)
-        evidence = {"code": error.code, "message": error.message, **error.evidence}
-        return record_answer(order, Event.REJECT, evidence, cause="broker", clock=clock)
+        return Event.REJECT, {"code": error.code, "message": error.message, **error.evidence}, None
     except BrokerUnreachableError as error:
         breakers.mark_error(account_scope(intent.account), clock=clock)
-        evidence = {"code": "broker_unreachable", "message": error.message, **error.evidence}
-        return record_answer(order, Event.REJECT, evidence, cause="broker", clock=clock)
+        return Event.REJECT, {"code": "broker_unreachable", "message": error.message, **error.evidence}, None
     except BrokerInDoubtError as error:
         breakers.mark_error(account_scope(intent.account), clock=clock)
-        evidence = {"code": "broker_in_doubt", "message": error.message, **error.evidence}
-        return record_answer(order, Event.LOSE_SIGHT, evidence, cause="broker", clock=clock)
-    evidence = {"broker_status": found.status}
-    return record_answer(
-        order, Event.ACCEPT, evidence, cause="broker", clock=clock, broker_order_id=found.broker_order_id
-    )
+        return Event.LOSE_SIGHT, {"code": "broker_in_doubt", "message": error.message, **error.evidence}, None
+    return Event.ACCEPT, {"broker_status": found.status}, found.broker_order_id
