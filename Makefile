@@ -6,10 +6,11 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: up test check audit sbom system lock clean help
+.PHONY: up demo test check audit sbom system lock clean help
 
 help:
 	@echo "make up     run the whole stack in the foreground (PORT=$(PORT), STATE_DIR=$(STATE_DIR)); Ctrl-C stops it"
+	@echo "make demo   a scripted trading day on a stack of its own; non-zero when anything surprises"
 	@echo "make test   run the tests"
 	@echo "make check  format, lint, types, import contracts, missing migrations, compose and workflow files, audits"
 	@echo "make audit  security audits of code, dependencies, licences, workflows and settings; waivers in ops/waivers.toml"
@@ -26,6 +27,9 @@ $(STAMP): requirements.lock
 
 up: $(STAMP)
 	@PORT=$(PORT) STATE_DIR=$(STATE_DIR) exec $(PY) ops/stack.py
+
+demo: $(STAMP)
+	@$(PY) -m ops.demo
 
 test: $(STAMP)
 	$(PY) -m pytest tests/ -n 2

@@ -2,9 +2,9 @@
 
 Starts PostgreSQL, Valkey and the paper broker, waits for each to answer, migrates, seeds the demo, then runs the web
 server, the Celery worker and beat. Environment: PORT (8000), STATE_DIR (.state), DATABASE_URL and REDIS_URL (replace
-the embedded servers), BROKER (paper). Invariants: one stack a STATE_DIR (a lock the kernel frees when we die); parts
-stop in the reverse order of their start; none outlives us, not even after kill -9; a part that keeps dying takes the
-stack down with a non-zero exit.
+the embedded servers), BROKER (paper), FEED (1 adds a synthetic feed of the demo's symbols). Invariants: one stack a
+STATE_DIR (a lock the kernel frees when we die); parts stop in the reverse order of their start; none outlives us, not
+even after kill -9; a part that keeps dying takes the stack down with a non-zero exit.
 """
 
 import sys
@@ -38,7 +38,13 @@ from ops import processes, servers
 
 RESTARTS, RESTART_WINDOW_SECONDS = 5, 60.0
 READY_SECONDS = 90.0
-COLOURS = {"postgres": 34, "valkey": 36, "broker": 35, "web": 32, "worker": 33, "beat": 94, "stack": 1}
+COLOURS = {"postgres": 34, "valkey": 36, "broker": 35, "web": 32, "worker": 33, "beat": 94, "feed": 90, "stack": 1}
+# What a manage.py command beside the running stack needs: `set -a; . .state/stack.env; manage.py journal verify`.
+SHARED_ENVIRONMENT = ["ENVIRONMENT", "SECRET_KEY", "DATABASE_URL", "REDIS_URL", "STATE_DIR", "BROKER"] + [
+    "ALPACA_BASE_URL",
+    "ALPACA_API_KEY",
+    "ALPACA_SECRET_KEY",
+]
 _printing = threading.Lock()
 
 
@@ -98,11 +104,14 @@ class Stack:
         """Start everything, then watch. Ends only by an exception: Stopped, Refused or ServerFailed."""
         self._prepare_environment()
         self._start_servers()
+        write_private(self.state / "stack.env", {n: self.env.get(n, "") for n in SHARED_ENVIRONMENT})
         self._manage("migrate", "--noinput", "-v", "0")
         if self.env["BROKER"] == "paper":
             self._manage("seed_demo")
         self._start_programs()
         self._wait_until_ready()
+        if self.env.get("FEED") == "1":
+            self._launch(Part("feed", [sys.executable, "-m", "ops.feed"]))
         self._greet()
         while True:
             self._watch()
@@ -270,7 +279,8 @@ def kept_secrets(path: Path) -> dict[str, str]:
     """The secrets of this STATE_DIR: made at the first start, readable by the owner only, the same ever after."""
     kept: dict[str, str] = {}
     if path.exists():
-        kept = dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
+        lines = (line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
+        kept = {name: value.strip("'") for name, value in lines}
     made = {
         "SECRET_KEY": secrets.token_urlsafe(64),
         "ALPACA_API_KEY": f"PK{secrets.token_hex(9).upper()}",
@@ -278,12 +288,17 @@ def kept_secrets(path: Path) -> dict[str, str]:
     }
     if made.keys() - kept.keys():
         kept = made | kept
-        temporary = path.with_suffix(".new")
-        temporary.unlink(missing_ok=True)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.writelines(f"{name}={value}\n" for name, value in kept.items())
-        temporary.replace(path)
+        write_private(path, kept)
     return kept
+
+
+def write_private(path: Path, values: dict[str, str]) -> None:
+    """Write shell assignments that only the owner can read; the file is whole or not there."""
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.writelines(f"{name}='{value}'\n" for name, value in values.items())
+    temporary.replace(path)
 
 
 def checked_surroundings() -> tuple[Path, int, IO[str], socket.socket]:
@@ -291,6 +306,8 @@ def checked_surroundings() -> tuple[Path, int, IO[str], socket.socket]:
     text = os.environ.get("PORT") or "8000"
     if not text.isdigit() or not 1 <= int(text) <= 65535:
         raise Refused(f"PORT must be a number from 1 to 65535, not {text!r}")
+    if os.environ.get("FEED") == "1" and (os.environ.get("BROKER") or "paper") != "paper":
+        raise Refused("FEED=1 invents prices and is only for BROKER=paper")
     state = Path(os.environ.get("STATE_DIR") or ".state").absolute()
     try:
         state.mkdir(parents=True, exist_ok=True)
