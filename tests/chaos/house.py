@@ -93,8 +93,7 @@ class House:
 
     def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one manage.py command beside the stack, without fail points."""
-        secret = dict(line.split("=", 1) for line in (self.state / "secrets.env").read_text().splitlines())
-        environment = {**self.environment(), **secret, "FAILPOINTS": "", "ALPACA_BASE_URL": self.broker_url}
+        environment = {**self.environment(), **assignments(self.state / "stack.env"), "FAILPOINTS": ""}
         return subprocess.run(
             [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
         )
@@ -108,8 +107,7 @@ class House:
     @property
     def demo(self) -> dict[str, str]:
         """The shell assignments of demo.env."""
-        lines = (self.state / "demo.env").read_text().splitlines()
-        return {name: shlex.split(value)[0] for name, value in (line.split("=", 1) for line in lines)}
+        return assignments(self.state / "demo.env")
 
     @property
     def ledger(self) -> Path:
@@ -118,15 +116,12 @@ class House:
 
     @property
     def broker_url(self) -> str:
-        """Where the paper broker listens, read from how it was started."""
-        for pid in self.processes("paperbroker"):
-            argv = _argv(pid)
-            return f"http://127.0.0.1:{argv[argv.index('--port') + 1]}"
-        raise HouseError("the paper broker does not run")
+        """Where the paper broker listens."""
+        return assignments(self.state / "stack.env")["ALPACA_BASE_URL"]
 
     def broker(self, method: str, path: str, body: Any = None) -> requests.Response:
         """Call the paper broker directly."""
-        kept = dict(line.split("=", 1) for line in (self.state / "secrets.env").read_text().splitlines())
+        kept = assignments(self.state / "stack.env")
         headers = {"APCA-API-KEY-ID": kept["ALPACA_API_KEY"], "APCA-API-SECRET-KEY": kept["ALPACA_SECRET_KEY"]}
         return requests.request(method, f"{self.broker_url}{path}", json=body, headers=headers, timeout=10)
 
@@ -224,6 +219,12 @@ class House:
         port = int(address.rsplit(":", 1)[1])
         server = servers.start_valkey(self.directory / "valkey", self._logs, port=port, password=password)
         self.valkey = server.wait()
+
+
+def assignments(path: Path) -> dict[str, str]:
+    """The shell assignments of a file."""
+    pairs = (line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
+    return {name: "".join(shlex.split(value)) for name, value in pairs}
 
 
 def children_of(pid: int) -> list[int]:

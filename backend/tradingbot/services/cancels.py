@@ -8,6 +8,7 @@ from backend.tradingbot.brokers.registry import execution_client
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import ConflictError
 from backend.tradingbot.execution.order_state import UNRESOLVED, Event, Status, is_terminal
+from backend.tradingbot.infra import failpoints
 from backend.tradingbot.models import Order
 from backend.tradingbot.services import journal
 from backend.tradingbot.services.locks import account_scope, locked_risk
@@ -34,6 +35,7 @@ def cancel_order(order: Order, *, actor: str, clock: Clock) -> Order:
             return current
         if current.status != Status.PENDING_CANCEL:
             transition(row, current, Event.REQUEST_CANCEL, {"actor": actor}, cause=actor, clock=clock)
+    failpoints.hit("cancel.before_send", current.client_order_id)
     if current.broker_order_id:
         execution_client(settings.TRADINGBOT).cancel_order(current.broker_order_id)
     return current

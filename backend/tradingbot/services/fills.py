@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import structlog
 from django.conf import settings
-from django.db import transaction
+from django.db import OperationalError, transaction
 
 from backend.tradingbot.brokers.alpaca import AlpacaClient
 from backend.tradingbot.brokers.answers import BrokerFillActivity, BrokerOrder
@@ -14,6 +14,7 @@ from backend.tradingbot.brokers.registry import execution_client
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.values import Side, plain
 from backend.tradingbot.execution.order_state import OPEN, UNRESOLVED, WORKING, Event, Status
+from backend.tradingbot.infra import failpoints
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.models import Account, Execution, Order, Position, RiskRow
 from backend.tradingbot.services import breakers, journal
@@ -54,6 +55,7 @@ def _adopt_unanswered(account: Account, client: AlpacaClient, fill: BrokerFillAc
     ours = Order.objects.select_related("account").filter(account=account, client_order_id=found.client_order_id)
     order = ours.filter(status__in=[s.value for s in (*UNRESOLVED, Status.NEVER_ARRIVED)]).first()
     if order is not None:
+        failpoints.hit("fills.before_ack", order.client_order_id)
         evidence = {"broker_status": found.status, "found_by": "execution"}
         record_answer(order, Event.ACCEPT, evidence, cause="broker", clock=clock, broker_order_id=found.broker_order_id)
 
@@ -97,6 +99,7 @@ def book_execution(account: Account, fill: BrokerFillActivity, *, clock: Clock) 
             )
         else:
             transition(row, order, event, evidence, cause="broker", clock=clock)
+        failpoints.hit("fills.before_commit", order.client_order_id, OperationalError)
     if overfilled:
         breakers.trip(
             account_scope(account.code), actor="gateway", reason=f"over-fill {order.client_order_id}", clock=clock

@@ -10,10 +10,12 @@ from decimal import Decimal
 from typing import Any
 
 import structlog
+from django.db import OperationalError
 
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.values import plain
 from backend.tradingbot.execution.order_state import OPEN, UNRESOLVED, Event, Status, is_terminal, next_status
+from backend.tradingbot.infra import failpoints
 from backend.tradingbot.models import Order, RiskRow
 from backend.tradingbot.services import journal
 from backend.tradingbot.services.locks import locked_order
@@ -42,6 +44,7 @@ def record_answer(
         if event in (Event.LOSE_SIGHT, Event.DENY) and current.status == Status.IN_DOUBT:
             return current
         transition(row, current, event, evidence, cause=cause, clock=clock)
+        failpoints.hit("record.before_commit", current.client_order_id, OperationalError)
     return current
 
 

@@ -23,6 +23,7 @@ from backend.tradingbot.core.ids import digest
 from backend.tradingbot.core.values import OrderIntent
 from backend.tradingbot.execution.order_state import Event, Status, next_status
 from backend.tradingbot.hot_state import HotState
+from backend.tradingbot.infra import failpoints
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import TRACE_ID
 from backend.tradingbot.models import Account, Order, RiskRow, Strategy
@@ -61,6 +62,7 @@ def submit_order(
         return Submission(_replay(intent, account), replayed=True)
     order, snapshot = judged
     if order.status == Status.PENDING_SUBMIT:
+        failpoints.hit("submit.before_send", order.client_order_id)
         order = _send(intent, order, snapshot, begun, clock)
     return Submission(order, replayed=False)
 
@@ -98,6 +100,7 @@ def _decide(
     with transaction.atomic(durable=True):
         if not claim(order):
             return None
+        failpoints.hit("submit.id_claimed", order.client_order_id)
         row = lock_risk(account_scope(account.code))
         snapshot, database_time = risk_snapshot(intent, row.account, row, market, now, used=False)
         decision = evaluate(intent, snapshot)
@@ -113,6 +116,7 @@ def _decide(
         data = {"before": "new", "after": str(order.status), "body": intent.canonical(), "failed": failed}
         kind = "order_reserved" if decision.allowed else "order_denied"
         journal.append_with_order(row, order, kind=kind, actor=actor, data=data, at=now, deciding=True)
+        failpoints.hit("submit.before_intent_commit", order.client_order_id)
     return order, snapshot
 
 
@@ -157,7 +161,9 @@ def _send(intent: OrderIntent, order: Order, snapshot: RiskSnapshot, begun: floa
     spent = clock.monotonic() - begun  # a process that was paused here notices by its own clock
     if order.send_by is None or database_time >= order.send_by or spent >= settings.TRADINGBOT.send_by_seconds:
         return order  # its time is over: recovery will look whether it is there
+    failpoints.hit("submit.send_begins", order.client_order_id)
     event, evidence, broker_order_id = _place(intent, clock)
+    failpoints.hit("submit.before_record", order.client_order_id)
     return record_answer(order, event, evidence, cause="broker", clock=clock, broker_order_id=broker_order_id)
 
 

@@ -9,6 +9,7 @@ from backend.tradingbot.brokers.answers import BrokerOrder, BrokerQueryError
 from backend.tradingbot.brokers.registry import execution_client
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.execution.order_state import UNRESOLVED, Event, Status
+from backend.tradingbot.infra import failpoints
 from backend.tradingbot.models import Order
 from backend.tradingbot.selectors.risk import unresolved_orders
 from backend.tradingbot.services.locks import account_scope, locked_risk
@@ -40,6 +41,7 @@ def _resolve(order: Order, clock: Clock) -> str:
     if found is None:
         listed = client.list_orders(after=order.created_at)
         found = next((o for o in listed if o.client_order_id == order.client_order_id), None)
+    failpoints.hit("recovery.before_record", order.client_order_id)
     if found is not None:
         return _adopt(order, found, clock)
     return _miss(order, clock)
