@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -131,7 +132,12 @@ class Stack:
         env.setdefault("ENVIRONMENT", "development")
         env.setdefault("LOG_FORMAT", "text")
         env.setdefault("METRICS_PUBLIC", "1")
-        env.update(STATE_DIR=str(self.state), PORT=str(self.port), PYTHONUNBUFFERED="1")
+        counted = self.state / "metrics"
+        shutil.rmtree(counted, ignore_errors=True)
+        counted.mkdir()
+        env.update(
+            PROMETHEUS_MULTIPROC_DIR=str(counted), STATE_DIR=str(self.state), PORT=str(self.port), PYTHONUNBUFFERED="1"
+        )
         env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
         kept = kept_secrets(self.state / "secrets.env")
         if not env.get("SECRET_KEY"):

@@ -4,7 +4,7 @@ from django.urls import path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.permissions import AllowAny
 
-from backend.tradingbot.api import operations, orders
+from backend.tradingbot.api import metrics, operations, orders
 
 OPEN = {"authentication_classes": [], "permission_classes": [AllowAny]}
 
@@ -19,6 +19,7 @@ urlpatterns = [
     path("api/v1/build", operations.Build.as_view(), name="build"),
     path("api/schema/", SpectacularAPIView.as_view(**OPEN), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema", **OPEN), name="docs"),
+    path("metrics", metrics.Metrics.as_view(), name="metrics"),
     path("healthz", operations.healthz),
     path("readyz", operations.readyz),
 ]

@@ -17,7 +17,7 @@ from alpaca.trading.client import TradingClient
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from backend.tradingbot.brokers.interruptible import InterruptibleAdapter
-from backend.tradingbot.infra import failpoints
+from backend.tradingbot.infra import failpoints, metrics
 
 _SHOWN = 500
 
@@ -75,6 +75,10 @@ class Transport:
 
     def send(self, method: str, path: str, data: dict[str, Any] | None = None) -> Any:
         """The parsed JSON of a 2xx (None for an empty body); otherwise Refusal, NeverSentError or NoAnswerError."""
+        with metrics.broker_call(operation(method, path)):
+            return self._send(method, path, data)
+
+    def _send(self, method: str, path: str, data: dict[str, Any] | None) -> Any:
         try:
             answer = self._client._request(method, path, data)
             if method == "POST":
@@ -96,6 +100,13 @@ class Transport:
             raise NoAnswerError("unreadable_answer") from error
         except Exception as error:  # whatever broke, the bytes may be gone: only a known cause is harmless
             raise NoAnswerError(f"failed_{type(error).__name__}") from error
+
+
+def operation(method: str, path: str) -> str:
+    """``GET /orders/7f3a...`` as ``GET /orders/{id}``: a label of a bounded set."""
+    first, *rest = path.partition("?")[0].strip("/").split("/")
+    known = [part if part.isalpha() else "{id}" for part in rest]
+    return f"{method} /{'/'.join([first, *known])}"
 
 
 def _was_never_connected(error: requests.ConnectionError) -> bool:

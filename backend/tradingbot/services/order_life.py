@@ -16,6 +16,7 @@ from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.values import plain
 from backend.tradingbot.execution.order_state import OPEN, UNRESOLVED, Event, Status, is_terminal, next_status
 from backend.tradingbot.infra import failpoints
+from backend.tradingbot.infra.metrics import TRANSITIONS
 from backend.tradingbot.models import Order, RiskRow
 from backend.tradingbot.services import journal
 from backend.tradingbot.services.locks import locked_order
@@ -70,4 +71,5 @@ def transition(row: RiskRow, order: Order, event: Event, evidence: dict[str, Any
         "evidence": {name: str(value) for name, value in evidence.items()},
     }
     journal.append_with_order(row, order, kind="order_transition", actor=cause, data=data, at=now)
+    TRANSITIONS.labels(str(event), str(order.status)).inc()
     log.info("order_transition", client_order_id=order.client_order_id, before=before, after=str(order.status))

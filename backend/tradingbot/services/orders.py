@@ -23,7 +23,7 @@ from backend.tradingbot.core.ids import digest
 from backend.tradingbot.core.values import OrderIntent
 from backend.tradingbot.execution.order_state import Event, Status, next_status
 from backend.tradingbot.hot_state import HotState
-from backend.tradingbot.infra import failpoints
+from backend.tradingbot.infra import failpoints, metrics
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import TRACE_ID
 from backend.tradingbot.models import Account, Order, RiskRow, Strategy
@@ -56,14 +56,18 @@ def submit_order(
     """Place ``intent`` once. A repeat answers with the same order; another body raises ``client_order_id_reused``."""
     _require_active(intent, account, strategy)
     begun = clock.monotonic()
-    market = read_quote(hot_state(), intent.symbol)
-    judged = _decide(intent, account, strategy, market, actor, clock)
-    if judged is None:
-        return Submission(_replay(intent, account), replayed=True)
-    order, snapshot = judged
-    if order.status == Status.PENDING_SUBMIT:
-        failpoints.hit("submit.before_send", order.client_order_id)
-        order = _send(intent, order, snapshot, begun, clock)
+    with metrics.stage("whole"):
+        with metrics.stage("market_data"):
+            market = read_quote(hot_state(), intent.symbol)
+        with metrics.stage("decide"):
+            judged = _decide(intent, account, strategy, market, actor, clock)
+        if judged is None:
+            return Submission(_replay(intent, account), replayed=True)
+        order, snapshot = judged
+        if order.status == Status.PENDING_SUBMIT:
+            failpoints.hit("submit.before_send", order.client_order_id)
+            order = _send(intent, order, snapshot, begun, clock)
+    metrics.ORDERS.labels(str(order.status), intent.strategy, order.mode).inc()
     return Submission(order, replayed=False)
 
 
@@ -112,11 +116,14 @@ def _decide(
             order.reserved_price = price.quantize(Decimal("1e-9")) if intent.side.sign > 0 else Decimal(0)
             row.reserved_cash += order.reserved_price * order.qty
             order.send_by = database_time + timedelta(seconds=settings.TRADINGBOT.send_by_seconds)
-        failed = [check["code"] for check in order.decision["checks"] if not check["passed"]]
+        failed = [check.code for check in decision.checks if not check.passed]
         data = {"before": "new", "after": str(order.status), "body": intent.canonical(), "failed": failed}
         kind = "order_reserved" if decision.allowed else "order_denied"
         journal.append_with_order(row, order, kind=kind, actor=actor, data=data, at=now, deciding=True)
         failpoints.hit("submit.before_intent_commit", order.client_order_id)
+    for check in decision.checks:
+        if not check.passed:
+            metrics.DENIALS.labels(check.gate, check.code).inc()
     return order, snapshot
 
 
@@ -162,9 +169,11 @@ def _send(intent: OrderIntent, order: Order, snapshot: RiskSnapshot, begun: floa
     if order.send_by is None or database_time >= order.send_by or spent >= settings.TRADINGBOT.send_by_seconds:
         return order  # its time is over: recovery will look whether it is there
     failpoints.hit("submit.send_begins", order.client_order_id)
-    event, evidence, broker_order_id = _place(intent, clock)
+    with metrics.stage("broker"):
+        event, evidence, broker_order_id = _place(intent, clock)
     failpoints.hit("submit.before_record", order.client_order_id)
-    return record_answer(order, event, evidence, cause="broker", clock=clock, broker_order_id=broker_order_id)
+    with metrics.stage("record"):
+        return record_answer(order, event, evidence, cause="broker", clock=clock, broker_order_id=broker_order_id)
 
 
 def _stopped(verdict: Decision) -> dict[str, Any]:

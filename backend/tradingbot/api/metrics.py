@@ -1,0 +1,39 @@
+"""``/metrics``: what was counted by every process here, and the state as the database has it now."""
+
+from __future__ import annotations
+
+import os
+
+from django.conf import settings
+from django.http import HttpResponse
+from drf_spectacular.utils import extend_schema
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from backend.tradingbot.core.clock import SYSTEM_CLOCK
+from backend.tradingbot.selectors.metrics import StateCollector
+
+
+class MayScrape(BasePermission):
+    """Any key that is not revoked, or anybody when METRICS_PUBLIC is set."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return settings.TRADINGBOT.metrics_public or bool(request.user)
+
+
+class Metrics(APIView):
+    permission_classes = [MayScrape]
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request) -> HttpResponse:
+        state = CollectorRegistry(auto_describe=False)
+        state.register(StateCollector(SYSTEM_CLOCK))
+        counted: CollectorRegistry = REGISTRY
+        if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+            counted = CollectorRegistry()
+            MultiProcessCollector(counted)
+        body = generate_latest(counted) + generate_latest(state)
+        return HttpResponse(body, content_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,91 @@
+"""Every metric that is counted while things happen, named in one place; the rest is read from the database at scrape.
+
+Invariants: label sets are bounded (gates, outcomes, strategies, check names; never an order id or a message); counting
+never raises into the order path; names end in their unit. Figures that describe a state (open breakers, exposure,
+breaks) are not here: every process would tell its own story, so ``selectors/metrics.py`` asks the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+from prometheus_client import Counter, Histogram
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+MICROSECONDS = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 1e-2, 1e-1)
+
+ORDERS = Counter("tradingbot_orders", "Orders by what became of the request.", ["outcome", "strategy", "mode"])
+DENIALS = Counter("tradingbot_denials", "Gates that denied an order; one order may count in several.", ["gate", "code"])
+GATE_SECONDS = Histogram(
+    "tradingbot_gate_seconds", "Time one gate took to judge one order.", ["gate"], buckets=MICROSECONDS
+)
+ORDER_SECONDS = Histogram(
+    "tradingbot_order_seconds",
+    "Time of each stage of a posted order: market_data, decide, broker, record, whole.",
+    ["stage"],
+    buckets=SECONDS,
+)
+BROKER_CALLS = Counter("tradingbot_broker_calls", "Calls to the broker by outcome.", ["operation", "outcome"])
+BROKER_SECONDS = Histogram(
+    "tradingbot_broker_call_seconds", "Time of one call to the broker.", ["operation"], buckets=SECONDS
+)
+TICKS = Counter("tradingbot_ticks", "Ticks that came in, by whether they were taken.", ["outcome"])
+VERDICTS = Counter("tradingbot_data_verdicts", "Verdicts of the market data checks.", ["check", "severity"])
+TRANSITIONS = Counter("tradingbot_order_transitions", "Changes of an order's state.", ["event", "after"])
+EXECUTIONS = Counter("tradingbot_executions", "Executions booked, by how they came in.", ["source"])
+TASKS = Counter("tradingbot_tasks", "Background tasks by outcome.", ["task", "outcome"])
+TASK_SECONDS = Histogram("tradingbot_task_seconds", "Time of one background task.", ["task"], buckets=SECONDS)
+TASK_LATENESS_SECONDS = Histogram(
+    "tradingbot_task_lateness_seconds", "Time between a task's sending and its start.", ["task"], buckets=SECONDS
+)
+NOTIFICATIONS = Counter(
+    "tradingbot_notifications", "Notifications handed over, by channel and outcome.", ["channel", "outcome"]
+)
+LIBRARY_TICKS = Counter("tradingbot_library_ticks", "Ticks seen by a process that uses the plain modules.")
+LIBRARY_STALENESS = Histogram(
+    "tradingbot_library_staleness_seconds", "Age of the newest tick when a plain process looked.", buckets=SECONDS
+)
+LIBRARY_OPEN = Counter("tradingbot_library_circuit_open", "Ticks at which a plain process found its breaker open.")
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Time one stage of an order, also when it raises."""
+    began = perf_counter()
+    try:
+        yield
+    finally:
+        ORDER_SECONDS.labels(name).observe(perf_counter() - began)
+
+
+@contextmanager
+def broker_call(operation: str) -> Iterator[None]:
+    """Time one call to the broker and count it as ``ok`` or by the name of the error it raised."""
+    began, outcome = perf_counter(), "ok"
+    try:
+        yield
+    except Exception as error:
+        outcome = type(error).__name__
+        raise
+    finally:
+        BROKER_SECONDS.labels(operation).observe(perf_counter() - began)
+        BROKER_CALLS.labels(operation, outcome).inc()
+
+
+def update_prometheus_metrics(
+    *, staleness_sec: float | None = None, circuit_open: bool = False, ticks: int = 1
+) -> None:
+    """The call on every tick of a process that wires the plain modules itself.
+
+    ``staleness_sec`` is the age of the newest tick in seconds (None when there is none), ``circuit_open`` whether the
+    breaker blocks, ``ticks`` how many came. Raises ValueError for a negative count; never because of a metric.
+    """
+    if ticks < 0:
+        raise ValueError(f"ticks must not be negative, not {ticks!r}")
+    LIBRARY_TICKS.inc(ticks)
+    if staleness_sec is not None:
+        LIBRARY_STALENESS.observe(staleness_sec)
+    if circuit_open:
+        LIBRARY_OPEN.inc()

@@ -1,0 +1,139 @@
+"""The state of trading as gauges, read from the database when Prometheus asks, so that every process tells the same.
+
+Invariants: a bounded number of queries and series; a section that cannot be read is missing from the answer and named
+in ``tradingbot_scrape_failed``, so that an alert on it fires instead of a stale figure standing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+
+import structlog
+from django.db.models import Count, Min, Q, Sum
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from backend.tradingbot.core.clock import Clock
+from backend.tradingbot.execution.order_state import OPEN
+from backend.tradingbot.infra.build_info import build_id, build_timestamp, lock_hash
+from backend.tradingbot.models import Break, Breaker, Order, RiskRow
+
+log = structlog.get_logger(__name__)
+
+AGES = (("under_1d", 86_400), ("under_3d", 3 * 86_400), ("under_7d", 7 * 86_400))
+
+
+def gauge(name: str, text: str, labels: list[str], rows: Iterable[tuple[list[str], float]]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"tradingbot_{name}", text, labels=labels)
+    for values, figure in rows:
+        family.add_metric(values, figure)
+    return family
+
+
+def build(_: datetime) -> Iterator[Metric]:
+    facts = {"build_id": build_id(), "build_timestamp": build_timestamp(), "lock_sha256": lock_hash()[:16]}
+    yield InfoMetricFamily("tradingbot_build", "The running build.", value=facts)
+
+
+def breakers(now: datetime) -> Iterator[Metric]:
+    rows = list(Breaker.objects.values_list("scope", "tripped_at", "reason", "evaluated_at"))
+    yield gauge(
+        "breaker_open",
+        "1 while the breaker of a scope is open, by its first reason; 0 while it is closed.",
+        ["scope", "reason"],
+        [([scope, cause(reason) if at else ""], 1.0 if at else 0.0) for scope, at, reason, _ in rows],
+    )
+    yield gauge(
+        "breaker_open_seconds",
+        "Seconds since an open breaker tripped.",
+        ["scope"],
+        [([scope], (now - at).total_seconds()) for scope, at, _, _ in rows if at],
+    )
+    yield gauge(
+        "breaker_evaluated_age_seconds",
+        "Seconds since the breaker of a scope was last evaluated.",
+        ["scope"],
+        [([scope], (now - seen).total_seconds()) for scope, _, _, seen in rows if seen],
+    )
+
+
+def cause(reason: str) -> str:
+    """The reason as a bounded label: what a machine gave, else ``manual``; a person's words never make a series."""
+    known = ("daily-dd", "realized-loss", "error-rate", "stale-data", "bad-equity", "vix-critical", "over-fill")
+    return next((name for name in known if reason.startswith(name)), "manual")
+
+
+def orders(now: datetime) -> Iterator[Metric]:
+    doubt = Q(status="in_doubt")
+    found = Order.objects.filter(doubt).aggregate(count=Count("id"), oldest=Min("created_at"))
+    oldest = (now - found["oldest"]).total_seconds() if found["oldest"] else 0.0
+    yield gauge("orders_in_doubt", "Orders whose outcome at the broker is not known.", [], [([], found["count"])])
+    yield gauge(
+        "orders_in_doubt_oldest_seconds", "Age of the oldest order in doubt, 0 without one.", [], [([], oldest)]
+    )
+    open_now = Order.objects.filter(status__in=[s.value for s in OPEN]).values_list("status").annotate(Count("id"))
+    yield gauge("orders_open", "Orders that may still execute.", ["status"], [([name], n) for name, n in open_now])
+
+
+def accounts(now: datetime) -> Iterator[Metric]:
+    rows = list(
+        RiskRow.objects.filter(account__active=True).values_list("account__code", "equity", "cash", "reserved_cash")
+    )
+    yield gauge("equity", "Equity of an account.", ["account"], [([code], float(e)) for code, e, _, _ in rows if e])
+    yield gauge(
+        "equity_known",
+        "1 when an account's equity is known.",
+        ["account"],
+        [([c], float(e is not None)) for c, e, *_ in rows],
+    )
+    yield gauge("cash", "Cash of an account.", ["account"], [([c], float(m)) for c, _, m, _ in rows if m is not None])
+    yield gauge("reserved_cash", "Cash that open orders hold.", ["account"], [([c], float(r)) for c, _, _, r in rows])
+
+
+def breaks(now: datetime) -> Iterator[Metric]:
+    count: dict[tuple[str, str, str], int] = {}
+    rows = Break.objects.exclude(status="closed").values_list("kind", "severity", "opened_at")
+    for kind, severity, opened in rows[:50_000]:
+        seconds = (now - opened).total_seconds()
+        age = next((name for name, limit in AGES if seconds < limit), "over_7d")
+        key = (kind, severity, age)
+        count[key] = count.get(key, 0) + 1
+    yield gauge(
+        "recon_breaks_open",
+        "Breaks that are not closed.",
+        ["kind", "severity", "age"],
+        [(list(key), number) for key, number in count.items()],
+    )
+
+
+def journal(now: datetime) -> Iterator[Metric]:
+    total = RiskRow.objects.aggregate(total=Sum("journal_seq"), chains=Count("scope"))
+    yield gauge("journal_entries", "Entries in all journal chains.", [], [([], total["total"] or 0)])
+    yield gauge("journal_chains", "Journal chains.", [], [([], total["chains"])])
+
+
+SECTIONS: list[Callable[[datetime], Iterator[Metric]]] = [build, breakers, orders, accounts, breaks, journal]
+
+
+class StateCollector(Collector):
+    """Asks every section once a scrape."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def collect(self) -> Iterator[Metric]:
+        failed = GaugeMetricFamily(
+            "tradingbot_scrape_failed", "1 when this part of the state could not be read.", labels=["section"]
+        )
+        now = self._clock.now()
+        for section in SECTIONS:
+            try:
+                families = list(section(now))
+            except Exception:  # what cannot be read is said to be unknown; the other sections are still told
+                log.exception("metrics_section_failed", section=section.__name__)
+                failed.add_metric([section.__name__], 1.0)
+                continue
+            failed.add_metric([section.__name__], 0.0)
+            yield from families
+        yield failed

@@ -1,0 +1,95 @@
+"""What the running gateway tells Prometheus: counted by what happened, gauged by what the database says now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+from backend.tradingbot.brokers.alpaca_transport import operation
+from backend.tradingbot.infra.metrics import update_prometheus_metrics
+from backend.tradingbot.selectors import metrics as selectors
+from tests.integration.conftest import Gateway
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def scrape(gateway: Gateway) -> dict[str, list[Any]]:
+    answer = requests.get(f"{gateway.url}/metrics", headers={"Authorization": f"Bearer {gateway.trader}"}, timeout=10)
+    assert answer.status_code == 200
+    return {family.name: family.samples for family in text_string_to_metric_families(answer.text)}
+
+
+def value(families: dict[str, list[Any]], family: str, **labels: str) -> float:
+    found = [
+        sample.value
+        for sample in families.get(family, [])
+        if labels.items() <= sample.labels.items() and not sample.name.endswith("_created")
+    ]
+    return sum(found)
+
+
+def test_an_accepted_and_a_denied_order_are_counted_under_their_outcome_and_gate(gateway: Gateway) -> None:
+    before = scrape(gateway)
+    gateway.tick()
+    assert gateway.order("one").status_code == 201
+    assert gateway.order("two", symbol="GME").status_code == 422
+    after = scrape(gateway)
+
+    def grown(family: str, **labels: str) -> float:
+        return value(after, family, **labels) - value(before, family, **labels)
+
+    assert grown("tradingbot_orders", outcome="accepted", strategy="mean") == 1
+    assert grown("tradingbot_orders", outcome="denied") == 1
+    assert grown("tradingbot_denials", gate="restricted_symbol", code="symbol_not_allowed") == 1
+    assert grown("tradingbot_broker_calls", operation="POST /orders", outcome="ok") == 1
+
+
+def test_an_open_breaker_is_a_series_with_a_bounded_reason(gateway: Gateway) -> None:
+    reason = {"reason": "a person's own words"}
+    assert gateway.call("POST", "breakers/account:main/trip", reason, gateway.risk).status_code == 200
+    families = scrape(gateway)
+    assert value(families, "tradingbot_breaker_open", scope="account:main", reason="manual") == 1
+    assert value(families, "tradingbot_breaker_open", scope="firm") == 0
+    assert value(families, "tradingbot_equity", account="main") >= 0
+    assert value(families, "tradingbot_build_info") == 1
+
+
+def test_a_part_of_the_state_that_cannot_be_read_is_named_and_the_rest_still_told(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(now: Any) -> Any:
+        raise RuntimeError("no answer")
+
+    monkeypatch.setattr(selectors, "SECTIONS", [selectors.breakers, breaks])
+    families = scrape(gateway)
+    assert value(families, "tradingbot_scrape_failed", section="breaks") == 1
+    assert value(families, "tradingbot_scrape_failed", section="breakers") == 0
+    assert "tradingbot_breaker_open" in families
+
+
+def test_without_a_key_there_are_no_metrics_unless_they_are_public(gateway: Gateway, settings: Any) -> None:
+    assert requests.get(f"{gateway.url}/metrics", timeout=10).status_code == 401
+    settings.TRADINGBOT = settings.TRADINGBOT.model_copy(update={"metrics_public": True})
+    assert requests.get(f"{gateway.url}/metrics", timeout=10).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "label"),
+    [
+        ("/orders", "GET /orders"),
+        ("/orders/6f1c-22", "GET /orders/{id}"),
+        ("/orders:by_client_order_id?x=1", "GET /orders:by_client_order_id"),
+        ("/account/activities/FILL", "GET /account/activities/FILL"),
+    ],
+)
+def test_an_operation_is_named_without_its_ids(path: str, label: str) -> None:
+    assert operation("GET", path) == label
+
+
+def test_the_call_on_every_tick_refuses_a_negative_count() -> None:
+    update_prometheus_metrics(staleness_sec=0.5, circuit_open=True)
+    with pytest.raises(ValueError, match="ticks must not be negative"):
+        update_prometheus_metrics(ticks=-1)
