@@ -5,6 +5,7 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 from pydantic import ValidationError
 
+from backend.settings.admin_pages import UNFOLD as UNFOLD
 from backend.settings.config import Config
 from backend.tradingbot.infra.logging import logging_config
 
@@ -21,6 +22,7 @@ DEBUG = False
 SECRET_KEY = TRADINGBOT.secret_key.get_secret_value()
 ALLOWED_HOSTS = [host.strip() for host in TRADINGBOT.allowed_hosts.split(",") if host.strip()]
 ROOT_URLCONF = "backend.urls"
+LOGIN_URL = LOGIN_REDIRECT_URL = "admin:index"
 WSGI_APPLICATION = "backend.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -75,6 +77,7 @@ AUTH_PASSWORD_VALIDATORS = [
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = 1
 AXES_RESET_ON_SUCCESS = True
+AXES_VERBOSE = False
 
 DATABASES = {"default": TRADINGBOT.database}
 
@@ -82,6 +85,7 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
+FORMAT_MODULE_PATH = ["backend.settings.formats"]
 
 STATIC_URL = "/static/"
 STATIC_ROOT = TRADINGBOT.state_dir / "static"
@@ -145,8 +149,6 @@ CELERY_BEAT_SCHEDULE = {
 
 LOGGING = logging_config(log_format=TRADINGBOT.log_format, level=TRADINGBOT.log_level)
 LOGGING_CONFIG = "logging.config.dictConfig"
-
-UNFOLD = {"SITE_TITLE": "Tradingbot", "SITE_HEADER": "Tradingbot", "SITE_FAVICONS": [], "STYLES": [], "SCRIPTS": []}
 
 PROMETHEUS_EXPORT_MIGRATIONS = False
 PROMETHEUS_LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)

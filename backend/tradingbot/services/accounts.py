@@ -5,7 +5,6 @@ Every change is in the firm's journal with who and why; a broker's account belon
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -13,21 +12,19 @@ from typing import Any
 from django.db import transaction
 
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, Clock
-from backend.tradingbot.core.errors import ConflictError, FieldErrors, InvalidInputError, NotFoundError
-from backend.tradingbot.core.parsing import parse_symbol
+from backend.tradingbot.core.errors import ConflictError, NotFoundError
 from backend.tradingbot.core.values import plain
 from backend.tradingbot.models import Account, Breaker, RiskRow, Strategy
 from backend.tradingbot.services import journal
+from backend.tradingbot.services.account_fields import (
+    check_account_change,
+    check_new_account,
+    check_new_strategy,
+    check_strategy_change,
+)
 from backend.tradingbot.services.breakers import limits_of, open_first_day
 from backend.tradingbot.services.constraints import refused_by
 from backend.tradingbot.services.locks import FIRM, account_scope, lock_risk
-
-CODE = re.compile(r"[A-Za-z0-9_-]{1,32}")
-ACCOUNT_CHANGES = frozenset(
-    {"name", "symbols", "max_tick_age_seconds", "max_mark_age_seconds", "market_collar_bps", "active"}
-)
-STRATEGY_CHANGES = frozenset({"name", "active"})
-WHOLE = {"max_tick_age_seconds": 86_400, "max_mark_age_seconds": 604_800, "market_collar_bps": 10_000}
 
 
 def ensure_firm() -> None:
@@ -49,7 +46,7 @@ def create_account(
     It holds nothing yet, so its equity is its cash: the breaker is marked here, and a first order need not wait.
     Raises InvalidInputError naming every wrong field, ConflictError when the code or the broker's account is taken.
     """
-    _check({"code": code, **fields}, needed=("code", "broker_account"))
+    check_new_account(code=code, **fields)
     broker_account = fields["broker_account"]
     taken = {
         "account_code_once": ConflictError(
@@ -89,7 +86,7 @@ def create_strategy(
     **fields: Any,
 ) -> Strategy:
     """A strategy with its breaker. Raises as ``create_account`` does."""
-    _check({"code": code, **fields}, needed=("code",))
+    check_new_strategy(code=code, **fields)
     taken = ConflictError(
         f"there is a strategy {code} already", code="strategy_code_used", remedy="choose another code"
     )
@@ -112,7 +109,7 @@ def change_account(
     code: str, changes: Mapping[str, Any], *, actor: str, reason: str, clock: Clock = SYSTEM_CLOCK
 ) -> Account:
     """Change what may be changed while orders flow (``ACCOUNT_CHANGES``); what is equal already is no change."""
-    _check_change(changes, reason, ACCOUNT_CHANGES)
+    check_account_change(changes, reason)
     with transaction.atomic():
         firm = lock_risk(FIRM)
         account = Account.objects.select_for_update().filter(code=code).first()
@@ -126,7 +123,7 @@ def change_strategy(
     code: str, changes: Mapping[str, Any], *, actor: str, reason: str, clock: Clock = SYSTEM_CLOCK
 ) -> Strategy:
     """Change what may be changed while orders flow (``STRATEGY_CHANGES``)."""
-    _check_change(changes, reason, STRATEGY_CHANGES)
+    check_strategy_change(changes, reason)
     with transaction.atomic():
         firm = lock_risk(FIRM)
         strategy = Strategy.objects.select_for_update().filter(code=code).first()
@@ -153,41 +150,6 @@ def _change(
     row.save(update_fields=sorted(before))
     data = {"reason": reason, "before": _texts(before), "after": _texts({name: changes[name] for name in before})}
     journal.append(firm, kind=f"{kind}_changed", actor=actor, subject=f"{kind}:{row.code}", data=data, at=clock.now())
-
-
-def _check_change(changes: Mapping[str, Any], reason: str, allowed: frozenset[str]) -> None:
-    errors = FieldErrors()
-    for name in sorted(set(changes) - allowed):
-        errors.add(name, changes[name], "cannot be changed", "what can: " + ", ".join(sorted(allowed)))
-    if not isinstance(reason, str) or not reason.strip() or len(reason) > 200 or not reason.isprintable():
-        errors.add("reason", reason, "must be 1 to 200 printable characters", "say why, for the record")
-    if errors:
-        raise InvalidInputError(errors.errors)
-    _check(changes, needed=())
-
-
-def _check(fields: Mapping[str, Any], *, needed: tuple[str, ...]) -> None:
-    errors = FieldErrors()
-    for name in needed:
-        if not fields.get(name):
-            errors.add(name, fields.get(name), "is missing", f"name the {name.replace('_', ' ')}")
-    if fields.get("code") and not CODE.fullmatch(str(fields["code"])):
-        errors.add("code", fields["code"], "is not a code", "letters, digits, - and _, at most 32")
-    for name, longest in (("name", 120), ("broker_account", 64)):
-        text = fields.get(name, "")
-        if not isinstance(text, str) or len(text) > longest or not text.isprintable():
-            errors.add(name, text, f"must be at most {longest} printable characters", "send a shorter, plain text")
-    symbols = fields.get("symbols", [])
-    for symbol in symbols:
-        parse_symbol(symbol, "symbols", errors)
-    if len(set(symbols)) != len(symbols):
-        errors.add("symbols", symbols, "names a symbol twice", "name each once")
-    for name, most in WHOLE.items():
-        value = fields.get(name, 1)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= most:
-            errors.add(name, value, f"must be a whole number from 1 to {most}", "see the settings of the account")
-    if errors:
-        raise InvalidInputError(errors.errors)
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,14 @@ def create_key(
 
     Raises InvalidInputError naming every wrong field, ConflictError ``key_name_used`` for a name that was ever used.
     """
-    _check(name, role, capabilities, feed_symbols, account, strategy)
+    check_new_key(
+        name=name,
+        role=role,
+        capabilities=capabilities,
+        feed_symbols=feed_symbols,
+        account=account,
+        strategy=strategy,
+    )
     token = "tb_" + secrets.token_urlsafe(32)
     taken = ConflictError(f"there was a key named {name} before", code="key_name_used", remedy="choose another name")
     with transaction.atomic():
@@ -86,7 +93,8 @@ def key_named(name: str) -> ApiKey:
     return key
 
 
-def _check(
+def check_new_key(
+    *,
     name: str,
     role: str,
     capabilities: Sequence[str],
@@ -94,6 +102,7 @@ def _check(
     account: Account | None,
     strategy: Strategy | None,
 ) -> None:
+    """Raise InvalidInputError ``invalid_key`` naming every wrong field."""
     errors = FieldErrors()
     if not (isinstance(name, str) and 1 <= len(name) <= 80 and name.isprintable() and name == name.strip()):
         errors.add("name", name, "must be 1 to 80 printable characters", "it says in the journal who acted")

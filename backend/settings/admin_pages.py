@@ -1,0 +1,67 @@
+"""The admin's name and its side bar. A page that no group names is still on the start page."""
+
+from typing import Any
+
+from django.templatetags.static import static
+from django.urls import reverse_lazy
+
+
+def _page(title: str, icon: str, model: str, app: str = "tradingbot") -> dict[str, Any]:
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(f"admin:{app}_{model}_changelist"),
+        "permission": lambda request: request.user.has_perm(f"{app}.view_{model}"),
+    }
+
+
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": "Tradingbot",
+    "SITE_HEADER": "Tradingbot",
+    "SITE_SUBHEADER": "all times are UTC",
+    "SITE_SYMBOL": "shield",
+    "SHOW_VIEW_ON_SITE": False,
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("tradingbot/favicon.svg")}
+    ],
+    "STYLES": [lambda request: static("tradingbot/admin.css")],
+    "SIDEBAR": {
+        "show_search": True,
+        "show_all_applications": True,
+        "navigation": [
+            {
+                "title": "Trading",
+                "items": [
+                    _page("Orders", "receipt_long", "order"),
+                    _page("Executions", "done_all", "execution"),
+                    _page("Positions", "account_balance_wallet", "position"),
+                ],
+            },
+            {
+                "title": "Risk",
+                "items": [
+                    _page("Breakers", "electric_bolt", "breaker"),
+                    _page("Breaker events", "history", "breakerevent"),
+                    _page("Cash and equity", "savings", "riskrow"),
+                ],
+            },
+            {"title": "Evidence", "items": [_page("Journal", "menu_book", "journalentry")]},
+            {
+                "title": "Set-up",
+                "items": [
+                    _page("Accounts", "account_balance", "account"),
+                    _page("Strategies", "psychology", "strategy"),
+                    _page("API keys", "key", "apikey"),
+                ],
+            },
+            {
+                "title": "People",
+                "items": [
+                    _page("Users", "person", "user", "auth"),
+                    _page("Groups", "group", "group", "auth"),
+                    _page("Failed sign-ins", "lock", "accessattempt", "axes"),
+                ],
+            },
+        ],
+    },
+}

@@ -1,0 +1,1 @@
+"""How values are written; found by FORMAT_MODULE_PATH."""

@@ -1,0 +1,186 @@
+"""Breakers: their state, their events, and the two acts of trip and reset, each with a permission of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.utils.safestring import SafeString
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+
+from backend.tradingbot.admin.asking import ForceForm, ReasonForm, ask
+from backend.tradingbot.admin.evidence import EvidenceAdmin, EvidenceInline, actor_of, may
+from backend.tradingbot.admin.rendering import facts, label
+from backend.tradingbot.core.clock import SYSTEM_CLOCK
+from backend.tradingbot.models import Breaker, BreakerEvent
+from backend.tradingbot.services import breakers
+
+TRIP, RESET, FORCE = (f"tradingbot.{name}" for name in ("trip_breaker", "reset_breaker", "force_reset_breaker"))
+
+EVENT_LABELS = {"breaker_trip": "danger", "breaker_reset": "success"}
+
+
+def seconds(value: float | None) -> str:
+    """``4000.2`` -> ``1 h 6 min 41 s``: rounded up, so that "0 s" means that it is over."""
+    if value is None:
+        return "-"
+    whole = -int(-value // 1)
+    hours, rest = divmod(whole, 3600)
+    minutes, last = divmod(rest, 60)
+    parts = [(hours, "h"), (minutes, "min"), (last, "s")]
+    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"
+
+
+def status_of(row: Breaker) -> dict[str, Any]:
+    """What the pure breaker of ``row`` says now; nothing is changed."""
+    return breakers.restore(row, SYSTEM_CLOCK).status()
+
+
+def event_badge(row: BreakerEvent) -> SafeString:
+    return label(row.kind.removeprefix("breaker_"), EVENT_LABELS.get(row.kind, ""))
+
+
+class BreakerEventInline(EvidenceInline):
+    model = BreakerEvent
+    verbose_name_plural = "Events, newest first"
+    fields = ["at", "badge", "actor", "reason"]
+    ordering = ["-id"]
+
+    @display(description="What")
+    def badge(self, row: BreakerEvent) -> SafeString:
+        return event_badge(row)
+
+
+@admin.register(Breaker)
+class BreakerAdmin(EvidenceAdmin):
+    list_display = ["scope", "opened", "reason", "tripped_at", "cooldown_left", "evaluated_at"]
+    search_fields = ["scope"]
+    inlines = [BreakerEventInline]
+    actions_detail = ["reset_breaker", "trip_breaker"]
+    hidden = ["state"]
+    groups = [
+        (None, ["scope badge", "reason tripped_at", "cooldown_left still_holding", "later_causes"]),
+        ("Limits", ["max_daily_drawdown max_error_rate_per_min", "max_data_staleness_sec cooldown_sec"]),
+        ("What it was told last", ["session evaluated_at", "figures"]),
+    ]
+
+    @display(description="State", label={"open": "danger", "closed": "success"}, ordering="tripped_at")
+    def opened(self, row: Breaker) -> str:
+        return "closed" if row.tripped_at is None else "open"
+
+    @display(description="State")
+    def badge(self, row: Breaker) -> SafeString:
+        return label("closed", "success") if row.tripped_at is None else label("open", "danger")
+
+    @display(description="Cooldown left")
+    def cooldown_left(self, row: Breaker) -> str:
+        return "-" if row.tripped_at is None else seconds(status_of(row)["cooldown_remaining_sec"])
+
+    @display(description="Causes that still hold")
+    def still_holding(self, row: Breaker) -> Any:
+        return facts(status_of(row)["holding_causes"])
+
+    @display(description="Later causes")
+    def later_causes(self, row: Breaker) -> Any:
+        return facts(status_of(row)["later_causes"])
+
+    @display(description="Figures")
+    def figures(self, row: Breaker) -> Any:
+        status = status_of(row)
+        return facts({name: status.get(name) for name in ("start_equity", "last_equity", "errors_last_min")})
+
+    def has_trip_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return may(request, TRIP)
+
+    def has_reset_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return may(request, RESET)
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        """A closed breaker has nothing to reset."""
+        row = Breaker.objects.filter(pk=object_id).first()
+        is_open = row is not None and row.tripped_at is not None
+        allowed = super().get_actions_detail(request, object_id)
+        return [act for act in allowed if is_open or not act.action_name.endswith("reset_breaker")]
+
+    @action(description="Trip", permissions=["trip"], url_path="trip", icon="block", variant=ActionVariant.DANGER)
+    def trip_breaker(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        row = self._breaker(request, object_id)
+
+        def perform(entered: dict[str, Any]) -> str:
+            breakers.trip(row.scope, actor=actor_of(request), reason=entered["reason"], clock=SYSTEM_CLOCK)
+            return f"{row.scope} is open: new risk in this scope is refused until somebody resets it."
+
+        return ask(
+            self,
+            request,
+            row,
+            title=f"Trip {row.scope}",
+            explanation="Every order of this scope that does not only reduce a position is refused from now on.",
+            button=f"Trip {row.scope}",
+            facts=[("State now", self.badge(row)), ("Reason now", row.reason or "-")],
+            perform=perform,
+        )
+
+    @action(description="Reset", permissions=["reset"], url_path="reset", icon="restart_alt")
+    def reset_breaker(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        row = self._breaker(request, object_id)
+        may_force = may(request, FORCE)
+
+        def perform(entered: dict[str, Any]) -> str:
+            force = bool(entered.get("force"))
+            breakers.reset(
+                row.scope, actor=actor_of(request), reason=entered["reason"], force=force, clock=SYSTEM_CLOCK
+            )
+            return f"{row.scope} is closed again" + (" (forced)." if force else ".")
+
+        return ask(
+            self,
+            request,
+            row,
+            title=f"Reset {row.scope}",
+            explanation="Orders of this scope are let through again. It can trip again at once.",
+            button=f"Reset {row.scope}",
+            facts=self._reset_facts(row),
+            perform=perform,
+            form_class=ForceForm if may_force else ReasonForm,
+        )
+
+    def _breaker(self, request: HttpRequest, object_id: str) -> Breaker:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        row = Breaker.objects.filter(pk=object_id).first() if object_id.isdigit() else None
+        if row is None:
+            raise Http404(f"there is no breaker {object_id}")
+        return row
+
+    def _reset_facts(self, row: Breaker) -> list[tuple[str, Any]]:
+        status = status_of(row)
+        return [
+            ("State now", self.badge(row)),
+            ("Opened", row.tripped_at),
+            ("Reason", row.reason or "-"),
+            ("Later causes", facts(status["later_causes"])),
+            ("Cooldown remaining", seconds(status["cooldown_remaining_sec"])),
+            ("Causes that still hold", facts(status["holding_causes"])),
+        ]
+
+
+@admin.register(BreakerEvent)
+class BreakerEventAdmin(EvidenceAdmin):
+    list_display = ["at", "breaker", "badge", "actor", "reason"]
+    list_filter = ["kind"]
+    list_select_related = ["breaker"]
+    search_fields = ["breaker__scope", "actor", "reason"]
+    groups = [
+        (None, ["at badge", "breaker actor", "reason"]),
+        ("Figures at that moment", ["values"]),
+        ("Made by", ["build_id trace_id"]),
+    ]
+    hidden = ["kind"]
+
+    @display(description="What", ordering="kind")
+    def badge(self, row: BreakerEvent) -> SafeString:
+        return event_badge(row)

@@ -1,0 +1,108 @@
+"""Orders with their decision gate by gate, their executions, and the positions that these make. All evidence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
+from unfold.decorators import display
+
+from backend.tradingbot.admin.evidence import EvidenceAdmin, EvidenceInline
+from backend.tradingbot.admin.rendering import decision_table, label
+from backend.tradingbot.models import Execution, Order, Position
+
+STATUS_LABELS = {
+    "filled": "success",
+    "accepted": "info",
+    "partially_filled": "info",
+    "pending_submit": "warning",
+    "in_doubt": "danger",
+    "pending_cancel": "warning",
+    "denied": "danger",
+    "rejected": "danger",
+    "never_arrived": "danger",
+}
+
+
+class ExecutionInline(EvidenceInline):
+    model = Execution
+    fields = ["execution_id", "qty", "price", "occurred_at", "recorded_at"]
+    ordering = ["id"]
+
+
+@admin.register(Order)
+class OrderAdmin(EvidenceAdmin):
+    list_display = [
+        "client_order_id",
+        "account",
+        "strategy",
+        "symbol",
+        "side",
+        "qty",
+        "state",
+        "filled_qty",
+        "avg_price",
+        "refused_by",
+        "created_at",
+    ]
+    list_filter = ["status", "side", "account", "strategy"]
+    list_select_related = ["account", "strategy"]
+    search_fields = ["client_order_id", "broker_order_id", "trace_id", "symbol"]
+    inlines = [ExecutionInline]
+    change_form_before_template = "admin/tradingbot/decision.html"
+    hidden = ["decision", "status"]
+    groups = [
+        (None, ["client_order_id badge", "account strategy", "symbol side", "qty limit_price", "type time_in_force"]),
+        ("At the broker", ["broker_order_id", "filled_qty avg_price", "send_by cancel_requested_at"]),
+        ("Record", ["created_at updated_at", "in_journal", "trace_id build_id"]),
+        ("What the broker said", ["evidence"]),
+        ("What the decision saw", ["snapshot"]),
+    ]
+
+    @display(description="Status", label=STATUS_LABELS, ordering="status")
+    def state(self, row: Order) -> str:
+        return row.status
+
+    @display(description="Status")
+    def badge(self, row: Order) -> SafeString:
+        return label(row.status, STATUS_LABELS.get(row.status, ""))
+
+    @display(description="Refused by")
+    def refused_by(self, row: Order) -> str:
+        failed = [check["gate"] for check in row.decision.get("checks", []) if not check.get("passed")]
+        return ", ".join(failed) or "-"
+
+    @display(description="Journal")
+    def in_journal(self, row: Order) -> SafeString:
+        query = urlencode({"chain": f"account:{row.account.code}", "q": row.client_order_id})
+        url = f"{reverse('admin:tradingbot_journalentry_changelist')}?{query}"
+        return format_html('<a class="text-link" href="{}">entries about this order</a>', url)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        row = self.get_object(request, object_id)
+        decision = {} if row is None else row.decision
+        shown = {"decision": decision, "decision_table": decision_table(decision)}
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **shown})
+
+
+@admin.register(Execution)
+class ExecutionAdmin(EvidenceAdmin):
+    list_display = ["execution_id", "account", "order", "symbol", "side", "qty", "price", "occurred_at"]
+    list_filter = ["side", "account"]
+    list_select_related = ["order", "account"]
+    search_fields = ["execution_id", "order__client_order_id", "symbol"]
+
+
+@admin.register(Position)
+class PositionAdmin(EvidenceAdmin):
+    list_display = ["symbol", "account", "qty", "avg_price", "realized_pnl"]
+    list_filter = ["account"]
+    list_select_related = ["account"]
+    search_fields = ["symbol"]

@@ -1,0 +1,87 @@
+"""How values look: exact decimals without trailing zeros, facts as a table, a decision gate by gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from django.contrib.admin import display
+from django.db.models import DecimalField, Field, JSONField
+from django.template.loader import render_to_string
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.text import capfirst
+
+from backend.tradingbot.core.values import plain
+
+VARIANTS = {True: "success", False: "danger"}
+
+
+def label(text: str, variant: str = "") -> SafeString:
+    """A small coloured badge: success, danger, warning, info or none."""
+    return SafeString(render_to_string("unfold/helpers/label.html", {"text": text, "variant": variant}))
+
+
+def facts(values: Any) -> SafeString | str:
+    """A JSON value as a table of names and values; a list or a plain value as text."""
+    if isinstance(values, list | tuple):
+        return ", ".join(_text(value) for value in values) or "-"
+    if not isinstance(values, Mapping):
+        return _text(values)
+    if not values:
+        return "-"
+    rows = [
+        (capfirst(str(name).replace("_", " ")), facts(value) if isinstance(value, Mapping | list) else _text(value))
+        for name, value in values.items()
+    ]
+    return SafeString(render_to_string("admin/tradingbot/facts.html", {"rows": rows}))
+
+
+def _text(value: Any) -> str:
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(plain(value)) if isinstance(value, Decimal) else str(value)
+
+
+def shown(field: Field) -> str | Callable[[Any], Any]:
+    """What the admin lists for a model's field: its name, or a callable where Django's own way reads badly."""
+    name = field.name
+    if isinstance(field, DecimalField):
+
+        @display(description=capfirst(field.verbose_name), ordering=name, empty_value="-")
+        def decimal_of(row: Any) -> str | None:
+            return plain(getattr(row, name))
+
+        return decimal_of
+    if isinstance(field, JSONField):
+
+        @display(description=capfirst(field.verbose_name))
+        def facts_of(row: Any) -> SafeString | str:
+            return facts(getattr(row, name))
+
+        return facts_of
+    return name
+
+
+def decision_table(decision: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored decision as headers and rows for the table component; what failed comes first."""
+    checks = sorted(decision.get("checks", []), key=lambda check: bool(check.get("passed")))
+    return {
+        "headers": ["Gate", "Answer", "Value", "Limit", "Headroom", "Message", "Remedy"],
+        "rows": [
+            [
+                format_html('<span class="font-mono text-important">{}</span>', check.get("gate", "?")),
+                _answer(check),
+                *(_text(check.get(name)) for name in ("value", "limit", "headroom", "message", "remedy")),
+            ]
+            for check in checks
+        ],
+    }
+
+
+def _answer(check: Mapping[str, Any]) -> SafeString:
+    passed, code = check.get("passed") is True, str(check.get("code", ""))
+    return label(code or ("passed" if passed else "failed"), VARIANTS[passed] if code != "not_required" else "")
