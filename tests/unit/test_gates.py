@@ -11,9 +11,11 @@ import pytest
 
 from backend.tradingbot.core.values import OrderIntent, OrderType, Side
 from backend.tradingbot.risk.gates import GATES, Check, OpenBreaker, Quote, RiskSnapshot, evaluate
+from backend.tradingbot.risk.trading_state import ScopeState
 
 NOW = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)
 QUOTE = Quote(Decimal("100"), NOW, bid=Decimal("99"), ask=Decimal("101"))
+HALTED, REDUCING = ScopeState("firm", "halted", "look"), ScopeState("symbol:AAPL", "reducing", "calm down")
 OPEN = (OpenBreaker("global", "drawdown"),)
 
 
@@ -29,6 +31,9 @@ def snapshot(**changes: Any) -> RiskSnapshot:
         id_used=False,
         missing_breakers=(),
         open_breakers=(),
+        missing_states=(),
+        trading_states=(ScopeState("firm", "active"),),
+        flattening=False,
         quote=QUOTE,
         market_data_error=None,
         max_tick_age=Decimal("30"),
@@ -66,6 +71,7 @@ def test_a_calm_snapshot_allows_the_order_and_lists_every_gate() -> None:
     assert [(check.gate, check.code) for check in decision.checks] == [
         ("replay_guard", "first_use"),
         ("circuit_breaker", "closed"),
+        ("trading_state", "active"),
         ("data_quality", "fresh"),
         ("restricted_symbol", "allowed"),
         ("in_doubt", "none"),
@@ -79,6 +85,10 @@ def test_a_calm_snapshot_allows_the_order_and_lists_every_gate() -> None:
         ({"id_used": True}, {"replay_guard": "client_order_id_used"}),
         ({"open_breakers": OPEN}, {"circuit_breaker": "circuit_open"}),
         ({"missing_breakers": ("global",)}, {"circuit_breaker": "breaker_missing"}),
+        ({"missing_states": ("firm",)}, {"trading_state": "trading_state_missing"}),
+        ({"trading_states": (HALTED,)}, {"trading_state": "halted"}),
+        ({"trading_states": (REDUCING,)}, {"trading_state": "reducing"}),
+        ({"trading_states": (ScopeState("firm", "unheard of"),)}, {"trading_state": "halted"}),
         ({"market_data_error": "no answer"}, {"data_quality": "market_data_unavailable"}),
         ({"quote": None}, {"data_quality": "never_seen"}),
         ({"symbols": frozenset({"MSFT"})}, {"restricted_symbol": "symbol_not_allowed"}),
@@ -184,6 +194,22 @@ def test_every_reason_is_listed_and_not_only_the_first() -> None:
         "in_doubt": "symbol_in_doubt",
         "buying_power": "unknown",
     }
+
+
+def test_a_reduction_passes_reducing_and_one_step_more_does_not() -> None:
+    held = {"position": Decimal("10"), "trading_states": (REDUCING,)}
+    assert denials(order(Side.SELL, "10"), **held) == {}
+    assert answer("trading_state", order(Side.SELL, "10"), **held).code == "reduces_risk"
+    assert denials(order(Side.SELL, "11"), **held) == {"trading_state": "reducing", "buying_power": "short_not_allowed"}
+
+
+def test_halted_admits_only_reductions_of_the_flatten_service() -> None:
+    held = {"position": Decimal("10"), "trading_states": (REDUCING, HALTED)}
+    assert denials(order(Side.SELL, "10"), **held) == {"trading_state": "halted"}
+    assert denials(order(Side.SELL, "10"), flattening=True, **held) == {}
+    assert denials(order(qty="1"), flattening=True, **held) == {"trading_state": "halted"}
+    check = answer("trading_state", order(Side.SELL, "10"), **held)
+    assert (check.value, check.message) == ("halted", "symbol:AAPL is reducing: calm down; firm is halted: look")
 
 
 @pytest.mark.parametrize("broken", list(GATES))

@@ -4,7 +4,7 @@ from django.urls import path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.permissions import AllowAny
 
-from backend.tradingbot.api import metrics, operations, orders
+from backend.tradingbot.api import metrics, operations, orders, trading_states
 
 OPEN = {"authentication_classes": [], "permission_classes": [AllowAny]}
 
@@ -15,6 +15,7 @@ urlpatterns = [
     path("api/v1/breakers", operations.Breakers.as_view(), name="breakers"),
     path("api/v1/breakers/<str:scope>/trip", operations.TripBreaker.as_view(), name="breaker-trip"),
     path("api/v1/breakers/<str:scope>/reset", operations.ResetBreaker.as_view(), name="breaker-reset"),
+    path("api/v1/trading-state", trading_states.TradingStates.as_view(), name="trading-state"),
     path("api/v1/market-data/ticks", operations.Ticks.as_view(), name="ticks"),
     path("api/v1/build", operations.Build.as_view(), name="build"),
     path("api/schema/", SpectacularAPIView.as_view(**OPEN), name="schema"),

@@ -13,6 +13,7 @@ from backend.tradingbot.core.ids import CLIENT_ORDER_ID_PATTERN, is_client_order
 from backend.tradingbot.core.values import OrderIntent, OrderType, Side, TimeInForce
 
 SYMBOL = re.compile(r"[A-Z0-9./-]{1,32}")
+CODE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 CENT, SUB_DOLLAR_TICK = Decimal("0.01"), Decimal("0.0001")
 LARGEST = Decimal("1e12")
 GREEKS = ("delta", "gamma", "theta", "vega", "beta")
@@ -73,6 +74,25 @@ def parse_symbol(raw: Any, name: str, errors: FieldErrors) -> str:
     if isinstance(raw, str) and SYMBOL.fullmatch(raw):
         return raw
     errors.add(name, raw, "is not a symbol", "upper-case letters and digits, at most 32, for example AAPL")
+    return ""
+
+
+def parse_scope(raw: Any, name: str, errors: FieldErrors) -> str:
+    """``firm``, ``account:<code>``, ``strategy:<code>`` or ``symbol:<sym>``; whether it is there is not asked here."""
+    if raw == "firm":
+        return "firm"
+    kind, _, key = raw.partition(":") if isinstance(raw, str) else ("", "", "")
+    if (kind in ("account", "strategy") and CODE.fullmatch(key)) or (kind == "symbol" and SYMBOL.fullmatch(key)):
+        return f"{kind}:{key}"
+    errors.add(name, raw, "is not a scope", "use firm, account:<code>, strategy:<code> or symbol:<symbol>")
+    return ""
+
+
+def parse_reason(raw: Any, name: str, errors: FieldErrors) -> str:
+    """Why somebody acts, in words that can be kept: 1 to 200 printable characters."""
+    if isinstance(raw, str) and raw.strip() and len(raw) <= 200 and raw.isprintable():
+        return raw.strip()
+    errors.add(name, raw, "must be 1 to 200 printable characters", "say why, for the record")
     return ""
 
 

@@ -5,6 +5,7 @@ from backend.tradingbot.models.breakers import Breaker, BreakerEvent
 from backend.tradingbot.models.journal import JournalEntry
 from backend.tradingbot.models.orders import Execution, Order, Position
 from backend.tradingbot.models.recon import Break
+from backend.tradingbot.models.trading_states import TradingState
 
 __all__ = [
     "Account",
@@ -18,4 +19,5 @@ __all__ = [
     "Position",
     "RiskRow",
     "Strategy",
+    "TradingState",
 ]

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from backend.tradingbot.core.values import OrderIntent, OrderType, Side, plain
+from backend.tradingbot.risk.trading_state import ScopeState, Trading, admits, strictest
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +40,16 @@ class RiskSnapshot:
 
     ``position`` is signed executed quantity; ``working_sells`` and ``working_buys`` are the unfilled quantities of
     orders that work or are in doubt, in this symbol. ``evaluated_age`` is the seconds since the account's breaker was
-    last evaluated, None when it never was.
+    last evaluated, None when it never was. ``flattening`` says that the flatten service placed the order.
     """
 
     now: datetime
     id_used: bool
     missing_breakers: tuple[str, ...]
     open_breakers: tuple[OpenBreaker, ...]
+    missing_states: tuple[str, ...]
+    trading_states: tuple[ScopeState, ...]
+    flattening: bool
     quote: Quote | None
     market_data_error: str | None
     max_tick_age: Decimal
@@ -144,6 +148,26 @@ def _check_evaluation(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
     return Check(gate, False, code, message, remedy, value, plain(limit) if value is not None else None)
 
 
+def check_trading_state(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
+    gate = "trading_state"
+    if snapshot.missing_states:
+        scopes = ", ".join(snapshot.missing_states)
+        remedy = "the risk role must set it by PUT trading-state"
+        return Check(gate, False, "trading_state_missing", f"no trading state for {scopes}", remedy)
+    trading = strictest(snapshot.trading_states)
+    if trading is Trading.ACTIVE:
+        return Check(gate, True, "active", "trading is active in every scope")
+    restricting = [state for state in snapshot.trading_states if state.trading is not Trading.ACTIVE]
+    causes = "; ".join(f"{state.scope} is {state.state}: {state.reason}" for state in restricting)
+    if admits(trading, reduces=snapshot.is_reduction(order), flattening=snapshot.flattening):
+        code = "flattening" if trading is Trading.HALTED else "reduces_risk"
+        return Check(gate, True, code, f"{causes}; but the order only reduces the position", value=str(trading))
+    remedy = "cancels still pass; the risk role re-activates trading"
+    if trading is Trading.REDUCING:
+        remedy = f"send an order that only reduces the position; {remedy}"
+    return Check(gate, False, str(trading), causes, remedy, value=str(trading))
+
+
 def check_data(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
     gate = "data_quality"
     limit = plain(snapshot.max_tick_age)
@@ -215,6 +239,7 @@ Gate = Callable[[OrderIntent, RiskSnapshot], Check]
 GATES: Mapping[str, Gate] = {
     "replay_guard": check_replay,
     "circuit_breaker": check_breakers,
+    "trading_state": check_trading_state,
     "data_quality": check_data,
     "restricted_symbol": check_symbol,
     "in_doubt": check_doubt,

@@ -24,6 +24,7 @@ from backend.tradingbot.execution.order_state import OPEN
 from backend.tradingbot.hot_state import HotState
 from backend.tradingbot.models import Account, Order, RiskRow
 from backend.tradingbot.risk.gates import OpenBreaker, Quote, RiskSnapshot
+from backend.tradingbot.risk.trading_state import ScopeState
 
 OPEN_WORDS = ", ".join(f"'{status}'" for status in sorted(OPEN))  # literal, so that the partial index fits
 
@@ -32,6 +33,10 @@ STOPS = {
         SELECT coalesce(jsonb_agg(jsonb_build_object('scope', scope, 'reason', reason,
           'open', tripped_at IS NOT NULL, 'evaluated_at', evaluated_at) ORDER BY scope), '[]')
         FROM tradingbot_breaker WHERE scope = ANY(%(scopes)s)""",
+    "trading_states": """
+        SELECT coalesce(jsonb_agg(jsonb_build_object('scope', scope, 'state', state, 'reason', reason)
+          ORDER BY scope), '[]')
+        FROM tradingbot_tradingstate WHERE scope = ANY(%(scopes)s)""",
 }
 SECTIONS = {
     **STOPS,
@@ -87,6 +92,7 @@ def risk_snapshot(
     market: tuple[Quote | None, str | None],
     now: datetime,
     used: bool,
+    flattening: bool = False,
 ) -> tuple[RiskSnapshot, datetime]:
     """Everything the gates may know, and the database's clock at that moment."""
     reading = read_sections(SECTIONS, order, account, now)
@@ -95,6 +101,7 @@ def risk_snapshot(
     snapshot = RiskSnapshot(
         now=now,
         id_used=used,
+        flattening=flattening,
         quote=quote,
         market_data_error=error,
         max_tick_age=Decimal(account.max_tick_age_seconds),
@@ -108,7 +115,7 @@ def risk_snapshot(
         market_collar_bps=account.market_collar_bps,
         equity_known=row.equity is not None,
         max_evaluated_age=3 * Decimal(str(settings.TRADINGBOT.mark_seconds)),
-        **_breakers(reading.sections["breakers"], order, now),
+        **_stops(reading, order, now),
     )
     return snapshot, reading.at
 
@@ -116,12 +123,20 @@ def risk_snapshot(
 def with_stops_of_now(order: OrderIntent, account: Account, snapshot: RiskSnapshot) -> tuple[RiskSnapshot, datetime]:
     """``snapshot`` with what stops trading as it stands now, and the database's clock. One statement, no lock."""
     reading = read_sections(STOPS, order, account, snapshot.now)
-    return replace(snapshot, **_breakers(reading.sections["breakers"], order, snapshot.now)), reading.at
+    return replace(snapshot, **_stops(reading, order, snapshot.now)), reading.at
 
 
 def _required_scopes(order: OrderIntent) -> tuple[str, ...]:
-    """A breaker must be there for each of these; one for the symbol may be there."""
+    """A breaker and a trading state must be there for each of these; those of the symbol may be there."""
     return "firm", f"account:{order.account}", f"strategy:{order.strategy}"
+
+
+def _stops(reading: Reading, order: OrderIntent, now: datetime) -> dict[str, Any]:
+    """The fields of the snapshot that ``STOPS`` make."""
+    return {
+        **_breakers(reading.sections["breakers"], order, now),
+        **_trading_states(reading.sections["trading_states"], order),
+    }
 
 
 def _breakers(found: list[dict[str, Any]], order: OrderIntent, now: datetime) -> dict[str, Any]:
@@ -132,6 +147,14 @@ def _breakers(found: list[dict[str, Any]], order: OrderIntent, now: datetime) ->
         "missing_breakers": tuple(scope for scope in _required_scopes(order) if scope not in by_scope),
         "open_breakers": tuple(OpenBreaker(b["scope"], b["reason"]) for b in found if b["open"]),
         "evaluated_age": None if age is None else Decimal(str(round(age, 6))),
+    }
+
+
+def _trading_states(found: list[dict[str, Any]], order: OrderIntent) -> dict[str, Any]:
+    known = {row["scope"] for row in found}
+    return {
+        "missing_states": tuple(scope for scope in _required_scopes(order) if scope not in known),
+        "trading_states": tuple(ScopeState(**row) for row in found),
     }
 
 

@@ -1,4 +1,5 @@
-"""Setting up and changing accounts and strategies, with everything that an order needs: risk rows and breakers.
+"""Setting up and changing accounts and strategies, with everything that an order needs: risk rows, breakers and
+trading states.
 
 Every change is in the firm's journal with who and why; a broker's account belongs to one account here, for good.
 """
@@ -14,7 +15,7 @@ from django.db import transaction
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, Clock
 from backend.tradingbot.core.errors import ConflictError, NotFoundError
 from backend.tradingbot.core.values import plain
-from backend.tradingbot.models import Account, Breaker, RiskRow, Strategy
+from backend.tradingbot.models import Account, Breaker, RiskRow, Strategy, TradingState
 from backend.tradingbot.services import journal
 from backend.tradingbot.services.account_fields import (
     check_account_change,
@@ -30,6 +31,7 @@ from backend.tradingbot.services.locks import FIRM, account_scope, lock_risk
 def ensure_firm() -> None:
     RiskRow.objects.get_or_create(scope=FIRM)
     Breaker.objects.get_or_create(scope=FIRM)
+    TradingState.objects.get_or_create(scope=FIRM)
 
 
 def create_account(
@@ -69,6 +71,7 @@ def create_account(
             account = Account.objects.create(code=code, **fields)
         RiskRow.objects.create(scope=account_scope(code), account=account, cash=cash, equity=cash)
         guard.save()
+        TradingState.objects.create(scope=guard.scope)
         data = {"cash": plain(cash), "broker_account": broker_account, "breaker": _texts(breaker or {})}
         data |= _texts(fields)
         journal.append(
@@ -98,6 +101,7 @@ def create_strategy(
         with refused_by({"strategy_code_once": taken}):
             strategy = Strategy.objects.create(code=code, **fields)
         guard.save()
+        TradingState.objects.create(scope=guard.scope)
         data = {"breaker": _texts(breaker or {}), **_texts(fields)}
         journal.append(
             firm, kind="strategy_created", actor=actor, subject=f"strategy:{code}", data=data, at=clock.now()

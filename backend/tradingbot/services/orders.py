@@ -51,16 +51,26 @@ def hot_state() -> HotState:
 
 
 def submit_order(
-    intent: OrderIntent, *, account: Account, strategy: Strategy, actor: str, clock: Clock = SYSTEM_CLOCK
+    intent: OrderIntent,
+    *,
+    account: Account,
+    strategy: Strategy,
+    actor: str,
+    flattening: bool = False,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> Submission:
-    """Place ``intent`` once. A repeat answers with the same order; another body raises ``client_order_id_reused``."""
-    _require_active(intent, account, strategy)
+    """Place ``intent`` once. A repeat answers with the same order; another body raises ``client_order_id_reused``.
+
+    ``flattening`` is for the flatten service alone: its reductions pass a halt, also of an account that is not active.
+    """
+    if not flattening:
+        _require_active(intent, account, strategy)
     begun = clock.monotonic()
     with metrics.stage("whole"):
         with metrics.stage("market_data"):
             market = read_quote(hot_state(), intent.symbol)
         with metrics.stage("decide"):
-            judged = _decide(intent, account, strategy, market, actor, clock)
+            judged = _decide(intent, account, strategy, market, actor, flattening, clock)
         if judged is None:
             return Submission(_replay(intent, account), replayed=True)
         order, snapshot = judged
@@ -96,7 +106,13 @@ def _require_active(
 
 
 def _decide(
-    intent: OrderIntent, account: Account, strategy: Strategy, market: Any, actor: str, clock: Clock
+    intent: OrderIntent,
+    account: Account,
+    strategy: Strategy,
+    market: Any,
+    actor: str,
+    flattening: bool,
+    clock: Clock,
 ) -> tuple[Order, RiskSnapshot] | None:
     """Transaction 1. None when the id was there before."""
     now = clock.now()
@@ -106,7 +122,7 @@ def _decide(
             return None
         failpoints.hit("submit.id_claimed", order.client_order_id)
         row = lock_risk(account_scope(account.code))
-        snapshot, database_time = risk_snapshot(intent, row.account, row, market, now, used=False)
+        snapshot, database_time = risk_snapshot(intent, row.account, row, market, now, False, flattening)
         decision = evaluate(intent, snapshot)
         order.decision = decision.as_dict()
         order.snapshot = {name: str(value) for name, value in vars(snapshot).items()}
