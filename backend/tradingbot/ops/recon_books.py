@@ -1,0 +1,251 @@
+"""Positions, cost, cash, fees and other activities of ours against the broker's.
+
+Invariants: what an execution-level break already explains is not told again: only the rest that nothing explains is a
+position or a cash break; a section that one side did not tell is not compared, and that is itself a break elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import polars as pl
+
+from backend.tradingbot.core.values import plain
+from backend.tradingbot.ops.recon_breaks import CENT, ZERO, Activity, FoundBreak, shown
+from backend.tradingbot.ops.recon_frames import Books
+from backend.tradingbot.ops.recon_kinds import ActivityKind, BreakKind, Tolerances, tick_of
+
+_SPLITS = [Fraction(n) for n in (2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 50)] + [
+    Fraction(3, 2),
+    Fraction(4, 3),
+    Fraction(5, 4),
+]
+_SETTLES_ITSELF = (ActivityKind.DIVIDEND, ActivityKind.INTEREST)
+
+
+@dataclass(frozen=True)
+class ActivityResult:
+    adopted: tuple[Activity, ...]
+    breaks: tuple[FoundBreak, ...]
+
+
+def compare_activities(
+    theirs: pl.DataFrame, booked: frozenset[str], held: frozenset[str], fees_expected: Mapping[date, Decimal],
+    session: date, fees_due: frozenset[date], tolerances: Tolerances,
+) -> ActivityResult:  # fmt: skip
+    """What to adopt and what to ask about. ``held`` are the symbols with a position or a trade in the session;
+    ``fees_expected`` by the session that earned them; ``fees_due`` are the sessions whose fees are due by now."""
+    adopted: list[Activity] = []
+    breaks: list[FoundBreak] = []
+    fresh = [row for row in theirs.sort("activity_id").iter_rows(named=True) if row["activity_id"] not in booked]
+    for row in fresh:
+        if row["kind"] == ActivityKind.FEE:
+            continue
+        if row["kind"] in _SETTLES_ITSELF and (not row["symbol"] or row["symbol"] in held) and not row["qty"]:
+            adopted.append(_activity(row))
+        else:
+            breaks.append(_activity_break(row))
+    fees = compare_fees(
+        [row for row in fresh if row["kind"] == ActivityKind.FEE], fees_expected, session, fees_due, tolerances
+    )
+    return ActivityResult((*adopted, *fees.adopted), (*breaks, *fees.breaks))
+
+
+def compare_fees(
+    charged: list[dict[str, Any]], expected: Mapping[date, Decimal], session: date, due: frozenset[date],
+    tolerances: Tolerances,
+) -> ActivityResult:  # fmt: skip
+    """Fees by the session that earned them (``covers``, else the date of the charge). A charge's amount is negative."""
+    by_day: dict[date, list[dict[str, Any]]] = {day: [] for day in due if expected.get(day, ZERO) > tolerances.fee}
+    for row in charged:
+        by_day.setdefault(row["covers"] or row["date"], []).append(row)
+    adopted: list[Activity] = []
+    breaks: list[FoundBreak] = []
+    for day, rows in sorted(by_day.items()):
+        told, owed = -sum((row["amount"] for row in rows), ZERO), expected.get(day, ZERO)
+        if abs(told - owed) <= tolerances.fee:
+            adopted += [_activity(row) for row in rows]
+            continue
+        ids = ", ".join(row["activity_id"] for row in rows) or "none"
+        breaks.append(
+            FoundBreak(
+                BreakKind.FEE, f"fees of {day}", ours={"fee": str(plain(owed))},
+                theirs={"fee": str(plain(told)), "activities": ids[:400]}, difference={"fee": str(plain(told - owed))},
+                explanation="the broker charged other fees than the schedule says: a new rate, or a wrong charge"
+                if rows else "the fees of this session were not charged in time",
+                value=abs(told - owed).quantize(CENT), cash_effect=-told,
+                activities=tuple(_activity(row) for row in rows),
+            )
+        )  # fmt: skip
+    return ActivityResult(tuple(adopted), tuple(breaks))
+
+
+def _activity(row: Mapping[str, Any]) -> Activity:
+    return Activity(
+        row["activity_id"], row["kind"], row["symbol"] or "", row["amount"], row["qty"] or ZERO, row["date"],
+        row["description"] or "",
+    )  # fmt: skip
+
+
+def _activity_break(row: Mapping[str, Any]) -> FoundBreak:
+    kind, told = {
+        ActivityKind.CORPORATE_ACTION: (BreakKind.CORPORATE_ACTION, "a corporate action; book its shares and cash"),
+        ActivityKind.OPTION_EVENT: (BreakKind.OPTION_EVENT, "an expiry, exercise or assignment; book what it did"),
+        ActivityKind.FLOW: (BreakKind.CASH, "money came in or went out that was not announced"),
+    }.get(row["kind"], (BreakKind.CASH, "an activity that our books do not expect"))
+    qty, symbol = row["qty"] or ZERO, row["symbol"] or ""
+    difference = {"cash": str(plain(row["amount"]))} | ({f"qty {symbol}": str(plain(qty))} if qty else {})
+    return FoundBreak(
+        kind, f"activity {row['activity_id']}"[:120], symbol, {}, shown(row), difference,
+        f"{told}: {row['description'] or row['kind']}"[:500], abs(row["amount"]).quantize(CENT),
+        effects=((symbol, qty),) if qty and symbol else (), cash_effect=row["amount"], activities=(_activity(row),),
+    )  # fmt: skip
+
+
+def compare_positions(
+    ours: pl.DataFrame, theirs: pl.DataFrame, known: Iterable[FoundBreak], session: date, tolerances: Tolerances
+) -> list[FoundBreak]:
+    """The differences of quantity that no other break explains, and of cost where the quantity agrees."""
+    joined = _side_by_side(ours, theirs)
+    effects = _sum_effects(known)
+    touched = {found.symbol for found in known} | set(effects)
+    breaks: list[FoundBreak] = []
+    for row in joined.iter_rows(named=True):
+        symbol = row["symbol"]
+        mine, other = row["qty"] or ZERO, row["qty_theirs"] or ZERO
+        rest = other - mine - effects.get(symbol, ZERO)
+        if rest:
+            breaks.append(_position_break(row, mine, other, rest, session))
+        elif symbol not in touched:
+            breaks += _cost_break(row, mine, tolerances)
+    return breaks
+
+
+def _side_by_side(ours: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
+    joined = ours.join(theirs, on="symbol", how="full", suffix="_theirs", coalesce=True)
+    return joined.sort("symbol")
+
+
+def _sum_effects(known: Iterable[FoundBreak]) -> dict[str, Decimal]:
+    total: dict[str, Decimal] = {}
+    for found in known:
+        for symbol, qty in found.effects:
+            total[symbol] = total.get(symbol, ZERO) + qty
+    return total
+
+
+def settle_possible(
+    ours: pl.DataFrame, theirs: pl.DataFrame, known: list[FoundBreak], counted: Mapping[str, Decimal]
+) -> list[FoundBreak]:
+    """Where the broker's position holds exactly what an execution told twice would add, the doubt is settled: it
+    counted twice. ``counted`` are the effects of breaks that are not in ``known``."""
+    rest = {
+        row["symbol"]: (row["qty_theirs"] or ZERO) - (row["qty"] or ZERO) - counted.get(row["symbol"], ZERO)
+        for row in _side_by_side(ours, theirs).iter_rows(named=True)
+    }
+    for symbol, qty in _sum_effects(known).items():
+        rest[symbol] = rest.get(symbol, ZERO) - qty
+    settled = []
+    for found in known:
+        certain = bool(found.possible_effects) and all(
+            qty * rest.get(symbol, ZERO) > 0 and abs(qty) <= abs(rest.get(symbol, ZERO))
+            for symbol, qty in found.possible_effects
+        )
+        if certain:
+            for symbol, qty in found.possible_effects:
+                rest[symbol] -= qty
+            found = replace(found, effects=found.possible_effects, cash_effect=found.possible_cash)
+        settled.append(found)
+    return settled
+
+
+def _position_break(row: Mapping[str, Any], mine: Decimal, other: Decimal, rest: Decimal, session: date) -> FoundBreak:
+    symbol = row["symbol"]
+    mark = row["mark_theirs"] or row["mark"] or row["avg_price_theirs"] or row["avg_price"] or ZERO
+    multiplier = row["multiplier_theirs"] or row["multiplier"]
+    kind, explanation = (
+        BreakKind.POSITION_QTY,
+        "no execution or activity explains it: a transfer, or a lost statement line",
+    )
+    expiry = option_expiry(symbol)
+    if expiry is not None and expiry <= session and not other:
+        kind, explanation = (
+            BreakKind.OPTION_EVENT,
+            f"the option expired on {expiry}; book its expiry, exercise or assignment",
+        )
+    elif looks_like_a_split(mine, other) and _same_cost(row, mine, other):
+        kind = BreakKind.CORPORATE_ACTION
+        explanation = f"looks like a split of {other / mine:.4f} for 1; check the corporate actions of {symbol}"
+    return FoundBreak(
+        kind, f"position {symbol}", symbol, {"qty": str(plain(mine)), "price": str(plain(row["avg_price"]) or "")},
+        {"qty": str(plain(other)), "price": str(plain(row["avg_price_theirs"]) or "")}, {"qty": str(plain(rest))},
+        explanation, abs(rest * mark * multiplier).quantize(CENT), effects=((symbol, rest),),
+    )  # fmt: skip
+
+
+def _cost_break(row: Mapping[str, Any], mine: Decimal, tolerances: Tolerances) -> list[FoundBreak]:
+    here, there = row["avg_price"], row["avg_price_theirs"]
+    if not mine or here is None or there is None:
+        return []
+    if abs(here - there) <= tick_of(there) * tolerances.cost_basis_ticks:
+        return []
+    value = abs((there - here) * mine * (row["multiplier_theirs"] or row["multiplier"])).quantize(CENT)
+    return [
+        FoundBreak(
+            BreakKind.COST_BASIS, f"cost {row['symbol']}", row["symbol"], {"price": str(plain(here))},
+            {"price": str(plain(there))}, {"price": str(plain(there - here))},
+            "the quantity agrees and its cost does not: another cost method, a wash sale, or a corporate action", value,
+        )
+    ]  # fmt: skip
+
+
+def compare_cash(
+    ours: Books, theirs: Books, known: Iterable[FoundBreak], adopted: Iterable[Activity], tolerances: Tolerances
+) -> list[FoundBreak]:
+    """The difference of cash that no break and no adopted activity explains. Both sides in dollars, at the cut."""
+    if ours.cash is None or theirs.cash is None:
+        return []
+    explained = sum((found.cash_effect for found in known), ZERO) + sum((each.amount for each in adopted), ZERO)
+    rest = theirs.cash - ours.cash - explained
+    if abs(rest) <= tolerances.cash:
+        return []
+    return [
+        FoundBreak(
+            BreakKind.CASH, "cash USD", "", {"cash": str(plain(ours.cash))}, {"cash": str(plain(theirs.cash))},
+            {"cash": str(plain(rest)), "explained": str(plain(explained))},
+            "no execution or activity explains it: a transfer, a fee, or a lost statement line",
+            abs(rest).quantize(CENT), cash_effect=rest,
+        )
+    ]  # fmt: skip
+
+
+def looks_like_a_split(mine: Decimal, other: Decimal) -> bool:
+    """True when one holding is a usual split of the other; both signed the same."""
+    if not mine or not other or mine * other < 0:
+        return False
+    ratio = Fraction(other) / Fraction(mine)
+    return bool(ratio in _SPLITS or 1 / ratio in _SPLITS)
+
+
+def _same_cost(row: Mapping[str, Any], mine: Decimal, other: Decimal) -> bool:
+    """A split leaves the cost of the whole as it was, within what rounding the average does."""
+    here, there = row["avg_price"], row["avg_price_theirs"]
+    if not here or not there:
+        return True
+    return bool(abs(here * mine - there * other) <= abs(here * mine) / 1000)
+
+
+def option_expiry(symbol: str) -> date | None:
+    """The expiry of an OCC option symbol (root, yymmdd, C or P, strike in eight digits); None for anything else."""
+    tail = symbol[-15:]
+    if len(symbol) < 16 or tail[6] not in "CP" or not (tail[:6] + tail[7:]).isdigit():
+        return None
+    try:
+        return date(2000 + int(tail[:2]), int(tail[2:4]), int(tail[4:6]))
+    except ValueError:
+        return None

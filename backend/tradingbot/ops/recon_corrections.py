@@ -1,0 +1,74 @@
+"""Busts and corrections applied before anything is matched: what an execution is after the broker took it back.
+
+Invariants: a bust removes the execution that it names, a correction replaces its terms and keeps its id; one that names
+an execution nobody knows is a break of its own, never dropped; applying twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from backend.tradingbot.ops.recon_breaks import FoundBreak, from_executions, subject_of
+from backend.tradingbot.ops.recon_frames import EXECUTIONS
+from backend.tradingbot.ops.recon_kinds import BreakKind
+
+_TERMS = ("symbol", "side", "qty", "price", "occurred_at", "trade_date", "fee", "multiplier")
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """``executions`` as they stand after every bust and correction; ``touched`` are the ids that were changed, and
+    ``orphans`` the breaks about busts that name no known execution."""
+
+    executions: pl.DataFrame
+    touched: frozenset[str]
+    orphans: tuple[FoundBreak, ...]
+
+
+def apply(executions: pl.DataFrame, earlier: pl.DataFrame) -> Corrected:
+    """``executions`` with its busts and corrections applied. ``earlier`` are executions of sessions before, which a
+    bust of today may name; only those that are named join the frame."""
+    plain = executions.filter(pl.col("kind") == "fill")
+    changes = executions.filter(pl.col("kind") != "fill")
+    if not changes.height:
+        return Corrected(plain, frozenset(), ())
+    named = changes.select(pl.col("refers_to").drop_nulls().unique().alias("execution_id"))
+    older = earlier.join(named, on="execution_id", how="semi").join(plain, on="execution_id", how="anti")
+    plain = pl.concat([plain, older.select(list(EXECUTIONS))])
+    known = set(plain.join(named, on="execution_id", how="semi")["execution_id"])
+    rows = {row["execution_id"]: row for row in plain.join(named, on="execution_id", how="semi").iter_rows(named=True)}
+    orphans: list[FoundBreak] = []
+    root: dict[str, str] = {name: name for name in known}
+    for change in changes.sort("occurred_at", "execution_id", nulls_last=True).iter_rows(named=True):
+        target = root.get(change["refers_to"] or "")
+        if target is None or target not in rows:
+            orphans.append(_orphan(change))
+            continue
+        root[change["execution_id"]] = target
+        if change["kind"] == "bust":
+            del rows[target]
+        else:
+            rows[target] = {**rows[target], **{name: change[name] for name in _TERMS}}
+    untouched = plain.join(named, on="execution_id", how="anti")
+    fresh = pl.DataFrame(list(rows.values()), schema=EXECUTIONS, orient="row") if rows else untouched.clear()
+    return Corrected(pl.concat([untouched, fresh]), frozenset(known), tuple(orphans))
+
+
+def _orphan(change: dict[str, object]) -> FoundBreak:
+    explanation = f"takes back execution {change['refers_to']}, which is not known; ask the broker what it was"
+    found = from_executions(
+        BreakKind.BUST_OR_CORRECTION, [], [change], subject=subject_of(change), explanation=explanation
+    )
+    return replace(found, effects=(), cash_effect=found.cash_effect * 0, carry_theirs=())
+
+
+def relabelled(found: FoundBreak, touched: frozenset[str]) -> FoundBreak:
+    """A break about an execution that the broker took back or corrected says so."""
+    ids = {row["execution_id"] for row in (*found.carry_ours, *found.carry_theirs)}
+    if not ids & touched or found.kind is BreakKind.DUPLICATE:
+        return found
+    what = "corrected" if found.carry_theirs else "busted"
+    explanation = f"the broker {what} this execution after it was booked here; book the change or dispute it"
+    return replace(found, kind=BreakKind.BUST_OR_CORRECTION, explanation=explanation)

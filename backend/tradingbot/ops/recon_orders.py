@@ -1,0 +1,117 @@
+"""Orders of ours against the broker's book: lost ones, unknown ones, and those that ended differently.
+
+Invariant: a difference that the executions of the order already tell is not told a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import polars as pl
+
+from backend.tradingbot.ops.recon_breaks import FoundBreak, shown
+from backend.tradingbot.ops.recon_frames import ORDERS
+from backend.tradingbot.ops.recon_kinds import BreakKind
+
+# What a status says to the books: nothing working any more, working, or gone without a trace.
+ENDED = ("filled", "canceled", "expired", "rejected", "never_arrived", "denied")
+_SAME = {
+    "new": "working", "accepted": "working", "partially_filled": "working", "pending_cancel": "working",
+    "pending_new": "working", "accepted_for_bidding": "working", "pending_replace": "working", "held": "working",
+    "done_for_day": "working", "calculated": "working", "stopped": "working", "suspended": "working",
+    "pending_submit": "unresolved", "in_doubt": "unresolved", "cancelled": "canceled", "replaced": "canceled",
+}  # fmt: skip
+_NOTHING_THERE = ("never_arrived", "denied", "rejected")
+
+
+def compare_orders(
+    ours: pl.DataFrame, theirs: pl.DataFrame, execution_breaks: Iterable[FoundBreak]
+) -> list[FoundBreak]:
+    """Breaks of kind ``order_status``, ``missing_at_broker`` and ``missing_internal``, sorted by subject."""
+    told = _told(execution_breaks)
+    joined = _joined(ours, theirs)
+    found: list[FoundBreak] = []
+    suspects = joined.filter(
+        (pl.col("status") != pl.col("status_theirs")).fill_null(True)
+        | (pl.col("filled_qty") != pl.col("filled_qty_theirs")).fill_null(True)
+    )
+    for row in suspects.iter_rows(named=True):
+        if told & {row["order_id"], row["order_id_theirs"], row["client_order_id"], row["client_order_id_theirs"]} - {
+            None
+        }:
+            continue
+        one = _order_break(row)
+        if one is not None:
+            found.append(one)
+    return sorted(found, key=lambda each: each.key)
+
+
+def _told(breaks: Iterable[FoundBreak]) -> set[str]:
+    rows = (row for found in breaks for row in (*found.carry_ours, *found.carry_theirs))
+    return {row[name] for row in rows for name in ("order_id", "client_order_id") if row[name]}
+
+
+def _joined(ours: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
+    """A full join by the broker's id of the order, else by the client order id."""
+    mine = ours.with_row_index("row")
+    other = theirs.with_row_index("row")
+    by_id = mine.filter(pl.col("order_id").is_not_null()).join(
+        other, left_on="order_id", right_on="order_id", suffix="_theirs", coalesce=False, how="inner"
+    )
+    left = mine.join(by_id, on="row", how="anti")
+    right = other.join(by_id, left_on="row", right_on="row_theirs", how="anti")
+    by_client = left.join(
+        right, left_on="client_order_id", right_on="client_order_id", suffix="_theirs", coalesce=False, how="full"
+    )
+    columns = [*ORDERS, *(f"{name}_theirs" for name in ORDERS)]
+    return pl.concat([by_id.select(columns), by_client.select(columns)])
+
+
+def _order_break(row: Mapping[str, Any]) -> FoundBreak | None:
+    mine = {name: row[name] for name in ORDERS} if row["status"] is not None else None
+    other = {name: row[f"{name}_theirs"] for name in ORDERS} if row["status_theirs"] is not None else None
+    if mine is None:
+        return None if other is None else _unknown(other)
+    if other is None:
+        return _lost(mine)
+    here, there = _meaning(mine["status"]), _meaning(other["status"])
+    if here == there and mine["filled_qty"] == other["filled_qty"]:
+        return None
+    differing = {"status": f"{mine['status']} here, {other['status']} at the broker"} if here != there else {}
+    if mine["filled_qty"] != other["filled_qty"]:
+        differing["filled_qty"] = str(other["filled_qty"] - mine["filled_qty"])
+    return FoundBreak(
+        BreakKind.ORDER_STATUS, _subject(mine), mine["symbol"], shown(mine), shown(other), differing,
+        "the order ended differently there; poll the broker again, then correct the order's state",
+    )  # fmt: skip
+
+
+def _meaning(status: str) -> str:
+    lower = status.strip().lower()
+    return _SAME.get(lower, lower)
+
+
+def _unknown(other: Mapping[str, Any]) -> FoundBreak | None:
+    if _meaning(other["status"]) in ("rejected", "canceled", "expired") and not other["filled_qty"]:
+        ended = "and it ended unfilled"
+    else:
+        ended = "and it may trade"
+    return FoundBreak(
+        BreakKind.MISSING_INTERNAL, _subject(other), other["symbol"], {}, shown(other), {"order": "unknown here"},
+        f"the broker has an order that was not sent from here, {ended}: placed by hand, or by another system",
+    )  # fmt: skip
+
+
+def _lost(mine: Mapping[str, Any]) -> FoundBreak | None:
+    """Nothing at the broker is right for an order that never got there."""
+    if _meaning(mine["status"]) in _NOTHING_THERE and not mine["filled_qty"]:
+        return None
+    return FoundBreak(
+        BreakKind.MISSING_AT_BROKER, _subject(mine), mine["symbol"], shown(mine), {}, {"order": "unknown there"},
+        f"{mine['status']} here, and the broker's book does not have it: look it up by its client order id",
+    )  # fmt: skip
+
+
+def _subject(row: Mapping[str, Any]) -> str:
+    return f"order {row['client_order_id'] or row['order_id']}"[:120]
