@@ -47,6 +47,14 @@ if guard.seen("order_123"):
 guard.record("order_123", "acknowledged")
 """
 
+DATA_QUALITY = """
+from backend.tradingbot.data.quality import DataQualityMonitor
+
+monitor = DataQualityMonitor(max_staleness_sec=20, max_return_z=6.0)
+monitor.assert_fresh()  # Call before strategy decisions
+monitor.check_all(bars, symbol)  # Comprehensive check
+"""
+
 BUILD_INFO = """
 from backend.tradingbot.infra.build_info import build_id, BuildStamper
 
@@ -127,3 +135,15 @@ local_orders = [LocalOrder("order_1", "broker_1", "AAPL", "buy", 100, "filled")]
     done = run(before + bad + EOD_RECON + after, tmp_path)
     assert done.stderr.startswith("reconciliation_break kind=qty_mismatch order_1")
     assert done.stdout.strip() == "True ['disabled'] ['order_1: 100 here, 90 at the broker']"
+
+
+def test_the_data_quality_snippet_runs_and_stops_on_a_missing_value(tmp_path: Path) -> None:
+    before = """
+import pandas
+symbol = "AAPL"
+closes = [100, 100.5, 100.2, 100.7, 100.4, 100.6]
+bars = pandas.DataFrame({"Open": closes, "High": 101.0, "Low": 99.0, "Close": closes, "Volume": 10})
+"""
+    assert output_of(before + DATA_QUALITY + 'print(monitor.status()["is_fresh"])', tmp_path) == "True"
+    missing = run(before + "bars.loc[3, 'Low'] = None" + DATA_QUALITY, tmp_path)
+    assert missing.stderr.strip().endswith("DATA_INCOMPLETE: AAPL lacks low in 1 of 6 bars")

@@ -111,8 +111,8 @@ def as_bars(frame: Any, *, symbol: str = "UNKNOWN", interval: int | None = None,
         known = "time, symbol, interval, open, high, low, close, volume"
         raise refuse(columns.unknown[0], columns.unknown, "is not a known column", f"known: {known}")
     parts = tuple(
-        SymbolBars(name, *(values[each] for each in VALUES), time=time, zoned=columns.zoned)
-        for name, values, time in _split(columns, symbol)
+        SymbolBars(name, v["open"], v["high"], v["low"], v["close"], v["volume"], time, columns.zoned)
+        for name, v, time in _split(columns, symbol)
     )
     known_interval = interval or (INTERVALS.get(columns.interval) if columns.interval else None)
     return Bars(parts, known_interval or _usual_step(parts), len(columns))
@@ -244,9 +244,8 @@ def _times(name: str, raw: Any) -> tuple[Times, bool]:
         if raw.null_count():
             raise refuse(name, None, "is empty in some rows", "give every row its time")
         return raw.dt.epoch("us").to_numpy(), raw.dtype.time_zone is not None
-    dated = getattr(raw, "dt", raw)
-    if hasattr(dated, "tz_convert"):
-        return _pandas_times(name, raw, dated.tz)
+    if str(getattr(raw, "dtype", "")).startswith("datetime64") and hasattr(raw, "to_numpy"):
+        return _pandas_times(name, raw, getattr(raw, "dt", raw).tz)
     return _plain_times(name, list(raw))
 
 

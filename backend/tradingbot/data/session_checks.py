@@ -30,7 +30,7 @@ def missing_bars(bars: SymbolBars, context: Context) -> Iterator[Verdict]:
     the last bar); an interval counts once it has ended. ``rows`` is the number of missing bars.
     """
     sessions, interval = context.sessions, context.interval
-    if bars.time is None or sessions is None or not interval or not bars.zoned:
+    if bars.time is None or sessions is None or not interval or interval > DAY or not bars.zoned:
         return
     times = bars.time if is_ascending(bars.time) else np.sort(bars.time)
     known = int(times[max(bars.fresh - 1, 0)]) if len(times) else None
@@ -38,7 +38,7 @@ def missing_bars(bars: SymbolBars, context: Context) -> Iterator[Verdict]:
     last = context.as_of - interval if context.as_of is not None else (int(times[bars.end - 1]) if len(times) else None)
     if start is None or last is None:
         return
-    if interval >= DAY:
+    if interval == DAY:
         absent = _absent_days(times, sessions, start, last)
     else:
         absent = _absent_intervals(times, sessions, interval, start, last)
@@ -51,9 +51,9 @@ def missing_bars(bars: SymbolBars, context: Context) -> Iterator[Verdict]:
 def outside_session(bars: SymbolBars, context: Context) -> Iterator[Verdict]:
     """W: a bar that begins outside every session (before the open, after the close, on a holiday)."""
     sessions, interval = context.sessions, context.interval
-    if bars.time is None or sessions is None or not interval or not bars.zoned or not len(bars):
+    if bars.time is None or sessions is None or not interval or interval > DAY or not bars.zoned or not len(bars):
         return
-    if interval >= DAY:
+    if interval == DAY:
         outside = ~np.isin(trading_days(bars.time), sessions.days)
     elif is_ascending(bars.time):
         first, last = (np.searchsorted(bars.time, edge, side="left") for edge in (sessions.opens, sessions.closes))
