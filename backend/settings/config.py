@@ -58,7 +58,8 @@ class Config(BaseSettings):
             raise ValueError("REDIS_URL must start with redis://, rediss:// or unix://")
         if self.alpaca_base_url.rstrip("/") == LIVE_HOST and self.allow_live_trading != "yes":
             raise ValueError("ALPACA_BASE_URL is the live host: set ALLOW_LIVE_TRADING=yes if you mean real money")
-        if self.broker == "alpaca" and not self.alpaca_api_key.get_secret_value():
+        keys = (self.alpaca_api_key.get_secret_value(), self.alpaca_secret_key.get_secret_value())
+        if self.broker == "alpaca" and not all(keys):
             raise ValueError("BROKER=alpaca needs ALPACA_API_KEY and ALPACA_SECRET_KEY")
         return self
 

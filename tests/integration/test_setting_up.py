@@ -7,9 +7,10 @@ import pytest
 from backend.tradingbot.core.clock import FixedClock
 from backend.tradingbot.core.errors import ConflictError, InvalidInputError, NotFoundError
 from backend.tradingbot.models import Account, ApiKey, Breaker, JournalEntry, RiskRow, Strategy
+from backend.tradingbot.selectors.setting_up import key_named
 from backend.tradingbot.services import journal
 from backend.tradingbot.services.accounts import change_account, change_strategy, create_account, create_strategy
-from backend.tradingbot.services.keys import create_key, key_digest, key_named, revoke_key
+from backend.tradingbot.services.keys import create_key, key_digest, revoke_key
 
 pytestmark = pytest.mark.django_db(transaction=False)
 

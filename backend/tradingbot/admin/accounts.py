@@ -82,7 +82,7 @@ class AccountAdmin(SetUpAdmin):
         return super().get_form(request, obj, change, form=AccountForm if obj else NewAccountForm, **options)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        return [] if obj is None else ["code", "broker_account", "created_at"]
+        return [] if obj is None else ["code", "broker_account", *self._fixed()]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
@@ -92,10 +92,15 @@ class AccountAdmin(SetUpAdmin):
             ]
         why = [("Why", {"fields": ["reason"]})] if self.has_change_permission(request, obj) else []
         return [
-            (None, {"fields": ["code", "broker_account", "created_at", "name", "active"]}),
+            (None, {"fields": ["code", "broker_account", *self._fixed(), "name", "active"]}),
             ("What it may do", {"fields": TERMS}),
             *why,
         ]
+
+    def _fixed(self) -> list[str]:
+        """What is set when the account is made, and never changed here."""
+        known = {"id", "code", "broker_account", *CHANGES}
+        return [field.name for field in Account._meta.fields if field.name not in known]
 
     def get_inlines(self, request: HttpRequest, obj: Any = None) -> Any:
         return self.inlines if obj else []

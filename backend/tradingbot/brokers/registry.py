@@ -19,7 +19,7 @@ _lock = threading.Lock()
 
 
 def execution_client(config: Any) -> AlpacaClient:
-    """The client for ``config.broker`` (``paper`` or ``alpaca``); anything else raises ``UnavailableError``."""
+    """The client for ``config.broker``, paper or alpaca. Any other, and missing keys, raise UnavailableError."""
     if config.broker not in _SPEAKS_ALPACA:
         raise UnavailableError(
             f"there is no broker called {config.broker!r}",
@@ -27,6 +27,12 @@ def execution_client(config: Any) -> AlpacaClient:
             remedy=f"Set BROKER to one of {', '.join(_SPEAKS_ALPACA)}.",
         )
     key, secret = _revealed(config.alpaca_api_key), _revealed(config.alpaca_secret_key)
+    if not key or not secret:
+        raise UnavailableError(
+            f"there are no keys for the broker {config.broker}",
+            code="broker_keys_missing",
+            remedy="Set ALPACA_API_KEY and ALPACA_SECRET_KEY.",
+        )
     timeouts = (float(config.broker_connect_timeout), float(config.broker_read_timeout))
     identity = (os.getpid(), str(config.alpaca_base_url), key, secret, timeouts)
     with _lock:

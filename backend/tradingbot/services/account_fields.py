@@ -34,15 +34,26 @@ def check_strategy_change(changes: Mapping[str, Any], reason: Any) -> None:
     _check_change(changes, reason, STRATEGY_CHANGES)
 
 
+def check_reason(reason: Any) -> None:
+    errors = FieldErrors()
+    _check_reason(reason, errors)
+    if errors:
+        raise InvalidInputError(errors.errors)
+
+
 def _check_change(changes: Mapping[str, Any], reason: Any, allowed: frozenset[str]) -> None:
     errors = FieldErrors()
     for name in sorted(set(changes) - allowed):
         errors.add(name, changes[name], "cannot be changed", "what can: " + ", ".join(sorted(allowed)))
-    if not isinstance(reason, str) or not reason.strip() or len(reason) > 200 or not reason.isprintable():
-        errors.add("reason", reason, "must be 1 to 200 printable characters", "say why, for the record")
+    _check_reason(reason, errors)
     if errors:
         raise InvalidInputError(errors.errors)
     _check(changes, needed=())
+
+
+def _check_reason(reason: Any, errors: FieldErrors) -> None:
+    if not isinstance(reason, str) or not reason.strip() or len(reason) > 200 or not reason.isprintable():
+        errors.add("reason", reason, "must be 1 to 200 printable characters", "say why, for the record")
 
 
 def _check(fields: Mapping[str, Any], *, needed: tuple[str, ...]) -> None:

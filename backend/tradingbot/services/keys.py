@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from django.db import transaction
 
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, Clock
-from backend.tradingbot.core.errors import ConflictError, FieldErrors, InvalidInputError, NotFoundError
+from backend.tradingbot.core.errors import ConflictError, FieldErrors, InvalidInputError
 from backend.tradingbot.core.parsing import parse_symbol
 from backend.tradingbot.models import Account, ApiKey, Strategy
 from backend.tradingbot.models.accounts import CAPABILITIES, ROLES
 from backend.tradingbot.services import journal
+from backend.tradingbot.services.account_fields import check_reason
 from backend.tradingbot.services.accounts import ensure_firm
 from backend.tradingbot.services.constraints import refused_by
 from backend.tradingbot.services.locks import FIRM, lock_risk
@@ -72,8 +73,12 @@ def create_key(
     return key, token
 
 
-def revoke_key(key: ApiKey, *, reason: str = "", actor: str = "setup", clock: Clock) -> bool:
-    """Takes effect with the next request. False when it was revoked before."""
+def revoke_key(key: ApiKey, *, reason: str, actor: str, clock: Clock) -> bool:
+    """Takes effect with the next request. False when it was revoked before.
+
+    Raises InvalidInputError for a reason that the record could not keep.
+    """
+    check_reason(reason)
     with transaction.atomic():
         firm = lock_risk(FIRM)
         now = clock.now()
@@ -83,14 +88,6 @@ def revoke_key(key: ApiKey, *, reason: str = "", actor: str = "setup", clock: Cl
         journal.append(firm, kind="key_revoked", actor=actor, subject=f"key:{key.name}", data=data, at=now)
     key.revoked_at = now
     return True
-
-
-def key_named(name: str) -> ApiKey:
-    """The key called ``name``; NotFoundError ``key_not_found``."""
-    key = ApiKey.objects.filter(name=name).first()
-    if key is None:
-        raise NotFoundError(f"there is no key named {name}", code="key_not_found", remedy="see the list of keys")
-    return key
 
 
 def check_new_key(
