@@ -6,11 +6,12 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: up demo test check audit sbom system lock clean help
+.PHONY: up demo manage test check audit sbom system lock clean help
 
 help:
 	@echo "make up     run the whole stack in the foreground (PORT=$(PORT), STATE_DIR=$(STATE_DIR)); Ctrl-C stops it"
 	@echo "make demo   a scripted trading day on a stack of its own; non-zero when anything surprises"
+	@echo "make manage CMD=\"...\"  a manage.py command on the stack that runs on STATE_DIR, for example account list"
 	@echo "make test   run the tests"
 	@echo "make check  format, lint, types, import contracts, missing migrations, compose and workflow files, audits"
 	@echo "make audit  security audits of code, dependencies, licences, workflows and settings; waivers in ops/waivers.toml"
@@ -27,6 +28,11 @@ $(STAMP): requirements.lock
 
 up: $(STAMP)
 	@PORT=$(PORT) STATE_DIR=$(STATE_DIR) exec $(PY) ops/stack.py
+
+# What a command beside the running stack needs was written by `make up`, for the same STATE_DIR.
+manage: $(STAMP)
+	@test -r "$(STATE_DIR)/stack.env" || { echo "no stack has run on $(STATE_DIR): make up first, or name its STATE_DIR"; exit 1; }
+	@set -a; . "$(abspath $(STATE_DIR))/stack.env"; exec $(PY) manage.py $(CMD)
 
 demo: $(STAMP)
 	@$(PY) -m ops.demo
