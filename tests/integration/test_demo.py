@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.stack
 @pytest.mark.timeout(300)
 def test_the_demo_plays_its_whole_day_without_a_surprise() -> None:
     environment = {name: value for name, value in os.environ.items() if name not in ("DJANGO_SETTINGS_MODULE",)}
