@@ -230,6 +230,10 @@ class Stack:
     def _wait_until_ready(self) -> None:
         ready = f"{self.url}/readyz"
         self._wait_for(lambda: answer(ready) == 200, READY_SECONDS, f"{ready} did not answer 200")
+        if self.env["BROKER"] == "paper" and self.env["METRICS_PUBLIC"] == "1":
+            # An account that nobody marked lately is denied new risk: ready means that the worker and beat do mark.
+            page = f"{self.url}/metrics"
+            self._wait_for(lambda: all_marked(text_of(page)), READY_SECONDS, "the worker did not mark the demo account")
 
     def _wait_for(self, condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
         deadline = time.monotonic() + seconds
@@ -274,6 +278,23 @@ def answer(url: str) -> int | None:
         return error.code
     except OSError:
         return None
+
+
+def text_of(url: str) -> str:
+    """The body that `url` answers with, or nothing when nobody answers."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=3) as response:
+            return str(response.read().decode())
+    except OSError:
+        return ""
+
+
+def all_marked(metrics: str) -> bool:
+    """Whether every account's breaker was evaluated in the last ten seconds, by the metrics page."""
+    start = 'tradingbot_breaker_evaluated_age_seconds{scope="account:'
+    ages = [float(line.rpartition(" ")[2]) for line in metrics.splitlines() if line.startswith(start)]
+    return bool(ages) and max(ages) < 10
 
 
 def describe_exit(code: int) -> str:
