@@ -2,6 +2,8 @@
 
 from backend.tradingbot.models.accounts import Account, ApiKey, RiskRow, Strategy
 from backend.tradingbot.models.breakers import Breaker, BreakerEvent
+from backend.tradingbot.models.cash_flows import CashFlow
+from backend.tradingbot.models.feeds import Feed
 from backend.tradingbot.models.journal import JournalEntry
 from backend.tradingbot.models.orders import Execution, Order, Position
 from backend.tradingbot.models.recon import Break
@@ -13,7 +15,9 @@ __all__ = [
     "Break",
     "Breaker",
     "BreakerEvent",
+    "CashFlow",
     "Execution",
+    "Feed",
     "JournalEntry",
     "Order",
     "Position",

@@ -4,8 +4,11 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
+from backend.tradingbot.data.calendar import CALENDARS, XNYS
+
 ROLES = ["viewer", "trader", "risk", "admin"]
 CAPABILITIES = ["feed", "force_reset"]
+SESSION_CALENDARS = list(CALENDARS)
 
 
 class Account(models.Model):
@@ -22,12 +25,19 @@ class Account(models.Model):
     market_collar_bps = models.PositiveIntegerField(
         default=100, help_text="A market buy reserves the touch plus this many basis points."
     )
+    session_calendar = models.CharField(
+        max_length=8,
+        choices=[(name, name) for name in SESSION_CALENDARS],
+        default=XNYS,
+        help_text="When its trading day begins: with the exchange's session, or round the clock at 17:00 New York.",
+    )
     active = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         ordering = ["code"]
         constraints = [
+            models.CheckConstraint(condition=Q(session_calendar__in=SESSION_CALENDARS), name="account_calendar_known"),
             models.UniqueConstraint(fields=["code"], name="account_code_once"),
             models.UniqueConstraint(fields=["broker_account"], name="account_broker_account_once"),
         ]
@@ -47,6 +57,13 @@ class RiskRow(models.Model):
     cash = models.DecimalField(max_digits=28, decimal_places=9, null=True)
     reserved_cash = models.DecimalField(max_digits=28, decimal_places=9, default=0)
     equity = models.DecimalField(max_digits=28, decimal_places=9, null=True, blank=True)
+    equity_floor = models.DecimalField(
+        max_digits=28,
+        decimal_places=9,
+        null=True,
+        blank=True,
+        help_text="The least it is worth when a held symbol has no fresh mark: that holding counts as worthless.",
+    )
     fills_cursor = models.CharField(max_length=80, blank=True)
     journal_seq = models.BigIntegerField(default=0)
     journal_hash = models.CharField(max_length=64, default="0" * 64)

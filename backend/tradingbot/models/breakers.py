@@ -1,8 +1,13 @@
 """Circuit breakers by scope, and everything that ever happened to them."""
 
 from django.db import models
+from django.db.models import Q
 
 from backend.tradingbot.models.append_only import append_only
+
+
+FIRST_READING, PREVIOUS_CLOSE, SUM_OF_ACCOUNTS = "first_reading", "previous_close", "accounts"
+START_SOURCES = [FIRST_READING, PREVIOUS_CLOSE, SUM_OF_ACCOUNTS]
 
 
 class Breaker(models.Model):
@@ -18,6 +23,15 @@ class Breaker(models.Model):
     tripped_at = models.DateTimeField(null=True, blank=True)
     reason = models.CharField(max_length=200, blank=True)
     session = models.DateField(null=True, blank=True, help_text="The New York date whose start equity it holds.")
+    start_source = models.CharField(max_length=16, choices=[(name, name) for name in START_SOURCES], blank=True)
+    start_asked_at = models.DateTimeField(null=True, blank=True, help_text="When the broker was last asked for it.")
+    realized_before = models.DecimalField(
+        max_digits=28,
+        decimal_places=9,
+        null=True,
+        blank=True,
+        help_text="What the account had realised, ever, when the day began.",
+    )
     evaluated_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
@@ -27,13 +41,20 @@ class Breaker(models.Model):
             ("reset_breaker", "Can reset a breaker"),
             ("force_reset_breaker", "Can reset a breaker in its cooldown or while its cause holds"),
         ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(tripped_at__isnull=True, reason="") | (Q(tripped_at__isnull=False) & ~Q(reason="")),
+                name="breaker_open_says_why",
+            ),
+            models.CheckConstraint(condition=Q(start_source__in=["", *START_SOURCES]), name="breaker_source_known"),
+        ]
 
     def __str__(self) -> str:
         return self.scope
 
 
 class BreakerEvent(models.Model):
-    """A trip or a reset: who, why, when and the values. Append-only."""
+    """A trip, a later cause of an open breaker, or a reset: who, why, when and the values. Append-only."""
 
     breaker = models.ForeignKey(Breaker, on_delete=models.PROTECT, related_name="events")
     kind = models.CharField(max_length=16)

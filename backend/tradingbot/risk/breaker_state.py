@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from backend.tradingbot.core.errors import FieldError, InvalidInputError
-from backend.tradingbot.risk.exact_number import exact_number
+from backend.tradingbot.risk.exact_number import exact_from_text, exact_number
 
 
 def refuse(name: str, value: Any, problem: str, remedy: str) -> InvalidInputError:
@@ -48,21 +48,21 @@ class BreakerLimits:
 
 @dataclass(frozen=True)
 class BreakerState:
-    """All that a breaker remembers; JSON-able. Times are epoch seconds, money is in the account's currency.
+    """All that a breaker remembers; JSON-able. Times are epoch seconds; money is exact text in the account's currency.
 
     ``last_fresh_at`` is None until a first tick was seen: the start-up grace then runs from ``started_at``.
     ``equity_bad`` and ``realized_bad`` say that the last such figure seen was no finite number.
     """
 
-    start_equity: float
+    start_equity: str
     started_at: float
     tripped_at: float | None = None
     reason: str | None = None
     later_causes: tuple[str, ...] = ()
     error_times: tuple[float, ...] = ()
     last_fresh_at: float | None = None
-    last_equity: float | None = None
-    last_realized: float | None = None
+    last_equity: str | None = None
+    last_realized: str | None = None
     equity_bad: bool = False
     realized_bad: bool = False
     last_reset: dict[str, Any] | None = None
@@ -73,7 +73,10 @@ class BreakerState:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> BreakerState:
-        """Read what ``as_dict`` wrote. Raises InvalidInputError for a missing, unknown or senseless field."""
+        """Read what ``as_dict`` wrote; money may also be a number, as it once was.
+
+        Raises InvalidInputError for a missing, unknown or senseless field.
+        """
         remedy = "send what as_dict() wrote"
         names = {item.name for item in fields(cls)}
         for name in sorted(names ^ set(raw)):
@@ -81,13 +84,15 @@ class BreakerState:
         for name in ("later_causes", "error_times"):
             if not isinstance(raw[name], list | tuple):
                 raise refuse(name, raw[name], "must be a list", remedy)
-        numbers = {name: raw[name] for name in ("tripped_at", "last_fresh_at", "last_equity", "last_realized")}
-        given = [(name, value) for name, value in numbers.items() if value is not None]
+        for name in ("last_equity", "last_realized"):
+            if raw[name] is not None and exact_from_text(raw[name]) is None:
+                raise refuse(name, raw[name], "must be a finite number", remedy)
+        given = [(name, raw[name]) for name in ("tripped_at", "last_fresh_at") if raw[name] is not None]
         given += [("started_at", raw["started_at"]), *(("error_times", value) for value in raw["error_times"])]
         for name, value in given:
             if exact_number(value) is None:
                 raise refuse(name, value, "must be a finite number", remedy)
-        positive_equity(raw["start_equity"])
+        positive_equity(exact_from_text(raw["start_equity"]))
         for name in ("equity_bad", "realized_bad"):
             if not isinstance(raw[name], bool):
                 raise refuse(name, raw[name], "must be true or false", remedy)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, Clock
 from backend.tradingbot.core.errors import ConflictError, TradingBlockedError
 from backend.tradingbot.risk.breaker_state import BreakerLimits, BreakerState, positive_equity, refuse
-from backend.tradingbot.risk.exact_number import exact_number
+from backend.tradingbot.risk.exact_number import as_people_write, exact_from_text, exact_number, exact_text
 
 __all__ = ["BreakerLimits", "BreakerState", "CircuitBreaker"]
 
@@ -34,6 +34,7 @@ KEPT_ERRORS = 1_000
 CLOCK_SKEW_SEC = 1.0
 SAME_INSTANT_SEC = 0.001
 SHOWN_LOSS_CEILING = 1_000_000
+LONGEST_SILENCE_SEC = 1e9
 
 
 class _Moment(NamedTuple):
@@ -114,6 +115,22 @@ class CircuitBreaker:
         with self._lock:
             self._fresh = self._now()
 
+    def check_data(self, age: float, limit: float) -> None:
+        """The newest data of a feed that may be silent for ``limit`` seconds is ``age`` seconds old.
+
+        Within its limit it is fresh, whatever ``max_data_staleness_sec`` says. Beyond it trips ``stale-data`` and is
+        stale until a better look, by the seconds that it is late (at least one); so is an age that is no number.
+        """
+        with self._lock:
+            late = age - limit
+            if late <= 0:
+                self.mark_data_fresh()
+                return
+            late = max(late, 1.0) if late < LONGEST_SILENCE_SEC else LONGEST_SILENCE_SEC
+            now, stale = self._now(), self.limits.max_data_staleness_sec + late
+            self._fresh = _Moment(now.wall - stale, now.monotonic - stale)
+            self.trip(STALE_DATA)
+
     def poll(self) -> bool:
         """Trip ``stale-data`` when the data is older than its limit; answers ``can_trade()``."""
         with self._lock:
@@ -145,6 +162,32 @@ class CircuitBreaker:
             self.start_equity = start_equity
             self._realized = None
             self._realized_bad = False
+
+    def correct_start(self, start_equity: Number) -> None:
+        """A better figure for the equity at the start of the same day; what the day has brought so far stays."""
+        with self._lock:
+            self._start = positive_equity(start_equity)
+            self.start_equity = start_equity
+
+    def record_cash_flow(self, amount: Number) -> None:
+        """A deposit (above zero) or a withdrawal during the day: neither is a gain or a loss.
+
+        Start equity and the last equity seen move by ``amount``. Raises InvalidInputError when it is no finite number,
+        or when nothing would be left to lose.
+        """
+        with self._lock:
+            exact = exact_number(amount)
+            if exact is None:
+                raise refuse("amount", amount, "must be a finite number", "send the amount of the cash flow")
+            self.correct_start(as_people_write(positive_equity(self._start + exact)))
+            if self._equity is not None:
+                self._equity += exact
+
+    def would_trip_at(self, equity: Number) -> bool:
+        """Whether ``check_mtm(equity)`` would trip; nothing changes."""
+        with self._lock:
+            exact = exact_number(equity)
+            return exact is None or self._breaches(self._start - exact)
 
     def reset(self, actor: str, reason: str, force: bool = False) -> bool:
         """Close on ``actor``'s word. False when it was not open. The next check may trip it again at once.
@@ -209,15 +252,15 @@ class CircuitBreaker:
         with self._lock:
             self._errors_last_minute()
             return BreakerState(
-                start_equity=float(self._start),
+                start_equity=exact_text(self._start),
                 started_at=self._wall_for_age(self._started),
                 tripped_at=self.tripped_at,
                 reason=self.reason,
                 later_causes=tuple(self._later),
                 error_times=tuple(error.wall for error in self._errors),
                 last_fresh_at=None if self._fresh is None else self._wall_for_age(self._fresh),
-                last_equity=None if self._equity is None else float(self._equity),
-                last_realized=None if self._realized is None else float(self._realized),
+                last_equity=None if self._equity is None else exact_text(self._equity),
+                last_realized=None if self._realized is None else exact_text(self._realized),
                 equity_bad=self._equity_bad,
                 realized_bad=self._realized_bad,
                 last_reset=None if self._last_reset is None else dict(self._last_reset),
@@ -228,7 +271,8 @@ class CircuitBreaker:
         cls, state: BreakerState, limits: BreakerLimits | None = None, *, clock: Clock = SYSTEM_CLOCK
     ) -> CircuitBreaker:
         """The breaker that ``state`` was taken from, in this process. Data stamped in the future counts as stale."""
-        breaker = cls(state.start_equity, limits, clock=clock)
+        start = positive_equity(exact_from_text(state.start_equity))
+        breaker = cls(as_people_write(start), limits, clock=clock)
         breaker._started = breaker._restored_data_moment(state.started_at)
         if state.last_fresh_at is not None:
             breaker._fresh = breaker._restored_data_moment(state.last_fresh_at)
@@ -238,8 +282,8 @@ class CircuitBreaker:
             breaker.reason = state.reason or "unspecified"
         breaker._later = list(state.later_causes)
         breaker._errors.extend(breaker._restored(wall) for wall in state.error_times)
-        breaker._equity = exact_number(state.last_equity)
-        breaker._realized = exact_number(state.last_realized)
+        breaker._equity = exact_from_text(state.last_equity)
+        breaker._realized = exact_from_text(state.last_realized)
         breaker._equity_bad = state.equity_bad
         breaker._realized_bad = state.realized_bad
         breaker._last_reset = None if state.last_reset is None else dict(state.last_reset)
