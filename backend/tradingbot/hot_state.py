@@ -36,18 +36,21 @@ class HotState:
         raw: Any = self._call(lambda: self._redis.get(f"tick:{symbol}"))
         if raw is None:
             return None
-        try:
-            row = json.loads(raw)
-            return Quote(
-                price=Decimal(row["price"]),
-                bid=Decimal(row["bid"]) if row["bid"] else None,
-                ask=Decimal(row["ask"]) if row["ask"] else None,
-                as_of=datetime.fromisoformat(row["as_of"]),
-            )
-        except (ValueError, KeyError, TypeError, ArithmeticError):
-            raise UnavailableError(
-                f"the stored tick of {symbol} cannot be read", code="market_data_unreadable"
-            ) from None
+        quote = _read(raw)
+        if quote is None:
+            raise UnavailableError(f"the stored tick of {symbol} cannot be read", code="market_data_unreadable")
+        return quote
+
+    def quotes(self, symbols: Iterable[str]) -> dict[str, Quote | None]:
+        """The last tick of each of ``symbols`` in one round trip; None for one never seen and for one that is unreadable.
+
+        Raises UnavailableError when the store cannot say.
+        """
+        names = sorted(set(symbols))
+        if not names:
+            return {}
+        found: Any = self._call(lambda: self._redis.mget([f"tick:{name}" for name in names]))
+        return {name: None if raw is None else _read(raw) for name, raw in zip(names, found, strict=True)}
 
     def store(self, ticks: Iterable[tuple[str, dict[str, str | None]]]) -> None:
         """Write ``(symbol, {price, bid, ask, as_of})`` in one round trip."""
@@ -64,3 +67,17 @@ class HotState:
                 code="market_data_unavailable",
                 remedy="retry when the store is back",
             ) from None
+
+
+def _read(raw: str) -> Quote | None:
+    """A stored tick; None when it cannot be read."""
+    try:
+        row = json.loads(raw)
+        return Quote(
+            price=Decimal(row["price"]),
+            bid=Decimal(row["bid"]) if row["bid"] else None,
+            ask=Decimal(row["ask"]) if row["ask"] else None,
+            as_of=datetime.fromisoformat(row["as_of"]),
+        )
+    except (ValueError, KeyError, TypeError, ArithmeticError):
+        return None

@@ -162,6 +162,21 @@ def test_an_age_in_business_days_counts_sessions_and_not_days():
     assert calendar.business_days_between(wednesday, date(2026, 11, 30), ROUND_THE_CLOCK) == 5
 
 
+@pytest.mark.parametrize(
+    ("since", "until", "seconds"),
+    [
+        (new_york(2026, 11, 25, 15, 59, 50), new_york(2026, 11, 27, 9, 30, 20), 30),
+        (new_york(2026, 11, 25, 16, 0), new_york(2026, 11, 27, 9, 30), 0),
+        (new_york(2026, 11, 25, 9, 0), new_york(2026, 11, 30, 17, 0), (390 + 210 + 390) * 60),
+        (new_york(2026, 11, 25, 10, 0), new_york(2026, 11, 25, 10, 0, 7), 7),
+        (new_york(2026, 11, 25, 10, 0), new_york(2026, 11, 25, 9, 0), 0),
+    ],
+)
+def test_the_time_that_xnys_was_open_leaves_nights_and_holidays_out(since, until, seconds):
+    assert calendar.seconds_open_between(since, until) == seconds
+    assert calendar.seconds_open_between(since, until, ROUND_THE_CLOCK) == max((until - since).total_seconds(), 0)
+
+
 @pytest.mark.parametrize("day", [date(1989, 12, 29), date(2041, 1, 2), date(9999, 12, 31), date(1, 1, 1)])
 @pytest.mark.parametrize("name", [XNYS, ROUND_THE_CLOCK])
 def test_a_date_outside_the_calendar_is_refused_and_says_what_is_covered(day, name):

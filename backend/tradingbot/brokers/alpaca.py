@@ -15,6 +15,7 @@ from urllib.parse import quote
 from backend.tradingbot.brokers.alpaca_transport import NeverSentError, NoAnswerError, Refusal, Transport
 from backend.tradingbot.brokers.answers import (
     BrokerAccount,
+    BrokerCashFlow,
     BrokerClock,
     BrokerFillActivity,
     BrokerInDoubtError,
@@ -26,6 +27,7 @@ from backend.tradingbot.brokers.answers import (
     CancelResult,
     parse_account,
     parse_cancel_result,
+    parse_cash_flow,
     parse_clock,
     parse_fill,
     parse_order,
@@ -35,8 +37,10 @@ from backend.tradingbot.core.values import OrderRequest, plain
 from backend.tradingbot.execution.interfaces import ExecutionClient
 
 T = TypeVar("T")
+A = TypeVar("A", BrokerFillActivity, BrokerCashFlow)
 ORDERS_PAGE = 500  # the most one listing gives
-FILLS_PAGE = 100
+ACTIVITIES_PAGE = 100
+CASH_FLOW_TYPES = ("CSD", "CSW", "JNLC", "ACATC")
 MAX_PAGES = 1000
 GENERIC_VALIDATION = 40010001  # also the code of a duplicate client_order_id
 _DEFINITE_NO = {
@@ -146,20 +150,33 @@ class AlpacaClient(ExecutionClient):
 
     def fills(self, after_id: str | None = None, since: datetime | None = None) -> list[BrokerFillActivity]:
         """Executions after the activity ``after_id``, or after the time ``since``, oldest first, all pages."""
-        found: dict[str, BrokerFillActivity] = {}
+        query = {} if since is None else {"after": _timestamp(since)}
+        return self._activities("/account/activities/FILL", query, parse_fill, after_id)
+
+    def cash_flows(self, since: datetime) -> list[BrokerCashFlow]:
+        """Deposits, withdrawals and cash journals after the time ``since``, all pages.
+
+        By time and not by id: the ids of such activities bear only their day, so that a later one can sort before an
+        earlier one. Ask from well before, and take each id once.
+        """
+        query = {"after": _timestamp(since), "activity_types": ",".join(CASH_FLOW_TYPES)}
+        return self._activities("/account/activities", query, parse_cash_flow, None)
+
+    def _activities(
+        self, path: str, about: dict[str, Any], parse: Callable[[Any], A], after_id: str | None
+    ) -> list[A]:
+        found: dict[str, A] = {}
         token = after_id
         for _ in range(MAX_PAGES):
-            query: dict[str, Any] = {"direction": "asc", "page_size": FILLS_PAGE}
-            if since is not None:
-                query["after"] = _timestamp(since)
+            query: dict[str, Any] = {"direction": "asc", "page_size": ACTIVITIES_PAGE, **about}
             if token is not None:
                 query["page_token"] = token
-            page = self._ask_list("/account/activities/FILL", query, parse_fill)
+            page = self._ask_list(path, query, parse)
             if not page:
                 return list(found.values())
-            if page[-1].activity_id == token or all(fill.activity_id in found for fill in page):
+            if page[-1].activity_id == token or all(activity.activity_id in found for activity in page):
                 raise BrokerQueryError("the pages of activities repeat themselves", {"page_token": token})
-            found |= {fill.activity_id: fill for fill in page}
+            found |= {activity.activity_id: activity for activity in page}
             token = page[-1].activity_id
         raise BrokerQueryError("the listing of activities does not end")
 

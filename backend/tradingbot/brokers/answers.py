@@ -8,7 +8,7 @@ so that a word we do not know cannot turn a live order into an error. An answer 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -110,8 +110,23 @@ class BrokerFillActivity:
 
 
 @dataclass(frozen=True)
+class BrokerCashFlow:
+    """A deposit or a withdrawal (below zero), in dollars. ``occurred_at`` is None when the broker gives only the day."""
+
+    activity_id: str
+    kind: str
+    amount: Decimal
+    occurred_on: date
+    occurred_at: datetime | None
+    status: str
+    description: str
+    raw: dict[str, Any] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
 class BrokerAccount:
-    """The account as the broker values it, in dollars. ``last_equity`` is that of the previous close."""
+    """The account as the broker values it, in dollars. ``last_equity`` is that of the close of the trading day
+    ``last_equity_on``, which is None when the broker does not say which one it was."""
 
     account_number: str
     status: str
@@ -119,6 +134,7 @@ class BrokerAccount:
     equity: Decimal
     last_equity: Decimal
     buying_power: Decimal
+    last_equity_on: date | None
     raw: dict[str, Any] = field(repr=False, compare=False)
 
 
@@ -191,12 +207,35 @@ def parse_fill(raw: Any) -> BrokerFillActivity:
     )
 
 
+def parse_cash_flow(raw: Any) -> BrokerCashFlow:
+    """A CSD, CSW, JNLC or ACATC activity; a deposit and a withdrawal get their kind's sign, whichever they came with."""
+    body = _object(raw)
+    kind, amount = _text(body, "activity_type"), _decimal(body, "net_amount")
+    day = _date_or_none(body, "date")
+    if day is None:
+        raise ValueError("date is missing or not a day")
+    return BrokerCashFlow(
+        activity_id=_text(body, "id"),
+        kind=kind,
+        amount={"CSD": abs(amount), "CSW": -abs(amount)}.get(kind, amount),
+        occurred_on=day,
+        occurred_at=_time_or_none(body, "created_at"),
+        status=str(body.get("status") or "executed"),
+        description=str(body.get("description") or ""),
+        raw=body,
+    )
+
+
 def parse_account(raw: Any) -> BrokerAccount:
     """The account from its JSON object; every amount must be there."""
     body = _object(raw)
     amounts = {name: _decimal(body, name) for name in ("cash", "equity", "last_equity", "buying_power")}
     return BrokerAccount(
-        account_number=_text(body, "account_number"), status=_text(body, "status"), raw=body, **amounts
+        account_number=_text(body, "account_number"),
+        status=_text(body, "status"),
+        last_equity_on=_date_or_none(body, "balance_asof"),
+        raw=body,
+        **amounts,
     )
 
 
@@ -276,6 +315,14 @@ def _time(body: dict[str, Any], name: str) -> datetime:
     if value is None:
         raise ValueError(f"{name} is missing or not a time")
     return value
+
+
+def _date_or_none(body: dict[str, Any], name: str) -> date | None:
+    value = body.get(name)
+    try:
+        return date.fromisoformat(value[:10]) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def _time_or_none(body: dict[str, Any], name: str) -> datetime | None:

@@ -181,6 +181,22 @@ def business_days_between(since: date, until: date, calendar: str = XNYS) -> int
     return bisect_right(days, until) - bisect_right(days, since)
 
 
+def seconds_open_between(since: datetime, until: datetime, calendar: str = XNYS) -> float:
+    """How long the calendar's sessions were open from ``since`` to ``until``; 0 when ``until`` is not the later.
+
+    Raises OutsideCalendarError.
+    """
+    begun, ended = _covered(_local(since).date()), _covered(_local(until).date())
+    if until <= since:
+        return 0.0
+    if _known(calendar) == ROUND_THE_CLOCK:
+        return (until - since).total_seconds()
+    overlaps = (
+        min(until, session.closes_at) - max(since, session.opens_at) for session in sessions_between(begun, ended)
+    )
+    return sum(max(overlap.total_seconds(), 0.0) for overlap in overlaps)
+
+
 def holidays_between(first: date, last: date) -> list[date]:
     """The weekdays on which XNYS is closed, from ``first`` to ``last``. Raises OutsideCalendarError."""
     open_days = {session.date for session in sessions_between(first, last)}

@@ -1,25 +1,46 @@
-"""Trips, resets and error counts. Each is a transaction of its own, so that a failing order cannot roll a trip back."""
+"""Trips, resets and error counts. Each is a transaction of its own, so that a failing order cannot roll a trip back.
+
+Invariants: a breaker acts only under its row's lock, restored from the row and saved to it; whatever opens it, closes
+it or adds a cause is an event and an entry in the firm's journal, whose lock comes last; a stored state that cannot be
+read opens the breaker. docs/breakers.md says which scope trips for what.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
-from zoneinfo import ZoneInfo
 
+import structlog
 from django.db import transaction
 
+from backend.tradingbot.brokers.answers import BrokerInDoubtError, BrokerRejectedError, BrokerUnreachableError
 from backend.tradingbot.core.clock import Clock
-from backend.tradingbot.core.errors import FieldError, InvalidInputError, NotFoundError
+from backend.tradingbot.core.errors import FieldError, InvalidInputError, NotFoundError, TradingbotError
+from backend.tradingbot.core.parsing import SYMBOL
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import TRACE_ID
-from backend.tradingbot.models import Breaker, BreakerEvent
+from backend.tradingbot.models import Account, Breaker, BreakerEvent, Strategy
 from backend.tradingbot.risk.circuit_breaker import BreakerLimits, BreakerState, CircuitBreaker
 from backend.tradingbot.services import journal
-from backend.tradingbot.services.locks import FIRM, lock_risk
+from backend.tradingbot.services.locks import FIRM, account_scope, lock_risk
 
-NEW_YORK = ZoneInfo("America/New_York")
+log = structlog.get_logger(__name__)
+
+TRIP, CAUSE, RESET = "breaker_trip", "breaker_cause", "breaker_reset"
+BAD_STATE = "bad-state"
+NOT_COUNTED = frozenset({"broker_rate_limited"})
+THE_ACCOUNTS_FAULT = frozenset({"broker_unauthorized"})
+SCOPE = re.compile(rf"firm|(account|strategy):[A-Za-z0-9_-]{{1,32}}|symbol:{SYMBOL.pattern}")
+SCOPE_REMEDY = "use firm, account:<code>, strategy:<code> or symbol:<SYMBOL>"
+SAVED = ("state", "tripped_at", "reason", "session", "start_source", "start_asked_at", "realized_before", "evaluated_at")
+
+
+def strategy_scope(code: str) -> str:
+    return f"strategy:{code}"
 
 
 def limits_of(row: Breaker) -> BreakerLimits:
@@ -35,42 +56,107 @@ def restore(row: Breaker, clock: Clock) -> CircuitBreaker:
     return CircuitBreaker.restore(BreakerState.from_dict(row.state), limits_of(row), clock=clock)
 
 
-def _act(scope: str, actor: str, clock: Clock, action: Callable[[CircuitBreaker, Breaker], Any]) -> Breaker:
-    """Restore under the lock, let the pure breaker act, save; an opening or a closing is an event and an entry."""
-    with transaction.atomic(durable=True):
-        firm = lock_risk(FIRM)
-        row = Breaker.objects.select_for_update().filter(scope=scope).first()
-        if row is None:
-            raise NotFoundError(f"there is no breaker {scope}", code="breaker_not_found", remedy="see GET breakers")
-        breaker = restore(row, clock)
-        was_open = row.tripped_at is not None
-        outcome = action(breaker, row)
-        state = breaker.snapshot()
+@dataclass
+class LockedBreaker:
+    """A breaker under its row's lock: act on ``pure``, and on the fields of ``row`` that say what it was shown.
+
+    ``reason`` is what a reset is recorded with; ``evidence`` goes into the event with the breaker's own figures.
+    """
+
+    row: Breaker
+    pure: CircuitBreaker
+    actor: str
+    clock: Clock
+    reason: str = ""
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+    def save(self) -> None:
+        """Store what the breaker is now, and record what became of it."""
+        row, state = self.row, self.pure.snapshot()
+        was_open, known = row.tripped_at is not None, len(row.state.get("later_causes", ()))
         row.state = state.as_dict()
         row.tripped_at = None if state.tripped_at is None else datetime.fromtimestamp(state.tripped_at, UTC)
         row.reason = (state.reason or "")[:200]
-        row.save()
-        if was_open != (row.tripped_at is not None):
-            kind = "breaker_reset" if was_open else "breaker_trip"
-            _record(row, kind, actor, str(outcome or row.reason), breaker.status(), clock, firm)
-    return row
+        row.save(update_fields=SAVED)
+        if not was_open and row.tripped_at is not None:
+            self._record(TRIP, row.reason)
+        elif was_open and row.tripped_at is None:
+            self._record(RESET, self.reason)
+        elif was_open and len(state.later_causes) > known:
+            self._record(CAUSE, "; ".join(state.later_causes[known:]))
+
+    def _record(self, kind: str, reason: str) -> None:
+        firm, now = lock_risk(FIRM), self.clock.now()
+        values = {name: _plain(value) for name, value in (self.pure.status() | self.evidence).items()}
+        BreakerEvent.objects.create(
+            breaker=self.row,
+            kind=kind,
+            at=now,
+            actor=self.actor,
+            reason=reason[:500],
+            values=values,
+            trace_id=TRACE_ID.get(),
+            build_id=build_id(),
+        )
+        data = {"reason": reason, "values": values}
+        journal.append(firm, kind=kind, actor=self.actor, subject=self.row.scope, data=data, at=now)
+        log.warning(kind, scope=self.row.scope, reason=reason, actor=self.actor)
 
 
-def _record(row: Breaker, kind: str, actor: str, reason: str, values: dict[str, Any], clock: Clock, firm: Any) -> None:
-    now = clock.now()
-    shown = {name: value if isinstance(value, bool | int | None) else str(value) for name, value in values.items()}
-    BreakerEvent.objects.create(
-        breaker=row,
-        kind=kind,
-        at=now,
-        actor=actor,
-        reason=reason[:500],
-        values=shown,
-        trace_id=TRACE_ID.get(),
-        build_id=build_id(),
-    )
-    data = {"reason": reason, "values": shown}
-    journal.append(firm, kind=kind, actor=actor, subject=row.scope, data=data, at=now)
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, bool | int | None) else str(value)
+
+
+def lock_breaker(scope: str, *, actor: str, clock: Clock) -> LockedBreaker:
+    """The breaker of ``scope``, locked inside a transaction that is open already; the caller saves it.
+
+    Raises NotFoundError ``breaker_not_found``.
+    """
+    row = _lock_row(scope)
+    if row is None:
+        raise NotFoundError(f"there is no breaker {scope}", code="breaker_not_found", remedy="see GET breakers")
+    try:
+        return LockedBreaker(row, restore(row, clock), actor, clock)
+    except InvalidInputError as error:
+        log.exception("breaker_state_unreadable", scope=scope)
+        guard = LockedBreaker(row, CircuitBreaker(1.0, limits_of(row), clock=clock), actor, clock)
+        guard.pure.trip(row.reason or BAD_STATE)
+        guard.evidence = {"unreadable": str(row.state), "problem": error.message}
+        row.state = {}
+        row.session = row.evaluated_at = None  # what it knew of the day is lost: unevaluated until a new one begins
+        return guard
+
+
+def _lock_row(scope: str) -> Breaker | None:
+    """Row lock and read are one statement, so that nothing is restored that another is about to replace."""
+    if not SCOPE.fullmatch(scope):
+        return None
+    return Breaker.objects.select_for_update().filter(scope=scope).first()
+
+
+@contextmanager
+def locked_breaker(scope: str, *, actor: str, clock: Clock) -> Iterator[LockedBreaker]:
+    """The only door to a breaker: a transaction that saves it when the block ends, and does nothing when it raises."""
+    with transaction.atomic(durable=True):
+        guard = lock_breaker(scope, actor=actor, clock=clock)
+        yield guard
+        guard.save()
+
+
+def ensure_breaker(scope: str) -> None:
+    """Make the row of ``scope`` when it is not there; two at once make one.
+
+    Raises InvalidInputError for what is no scope, NotFoundError for an account or a strategy that does not exist.
+    """
+    if not isinstance(scope, str) or not SCOPE.fullmatch(scope):
+        raise InvalidInputError([FieldError("scope", scope, "is not the scope of a breaker", SCOPE_REMEDY)])
+    if Breaker.objects.filter(scope=scope).exists():
+        return
+    kind, _, name = scope.partition(":")
+    owners = {"account": Account.objects, "strategy": Strategy.objects}
+    if kind in owners and not owners[kind].filter(code=name).exists():
+        raise NotFoundError(f"there is no {kind} {name}", code=f"{kind}_not_found", remedy="check its code")
+    Breaker.objects.bulk_create([Breaker(scope=scope)], ignore_conflicts=True)
 
 
 def _need_reason(reason: Any) -> str:
@@ -81,46 +167,50 @@ def _need_reason(reason: Any) -> str:
 
 
 def trip(scope: str, *, actor: str, reason: Any, clock: Clock) -> Breaker:
-    """Open the breaker of ``scope`` now. Tripping an open breaker changes nothing but its later causes."""
+    """Open the breaker of ``scope`` now; its row is made when it is not there.
+
+    An open breaker keeps its first reason, and a new one is recorded as a later cause. Raises as ``ensure_breaker``.
+    """
     why = _need_reason(reason)
-    return _act(scope, actor, clock, lambda breaker, _: breaker.trip(why))
+    ensure_breaker(scope)
+    with locked_breaker(scope, actor=actor, clock=clock) as guard:
+        guard.pure.trip(why)
+    return guard.row
 
 
 def reset(scope: str, *, actor: str, reason: Any, force: bool, clock: Clock) -> Breaker:
     """Close it again; raises ConflictError ``cooldown_active`` or ``cause_holds`` unless ``force``."""
     why = _need_reason(reason)
-
-    def close(breaker: CircuitBreaker, _: Breaker) -> str:
-        breaker.reset(actor, why, force=force)
-        return f"{why} (forced)" if force else why
-
-    return _act(scope, actor, clock, close)
+    with locked_breaker(scope, actor=actor, clock=clock) as guard:
+        guard.pure.reset(actor, why, force=force)
+        guard.reason = f"{why} (forced)" if force else why
+    return guard.row
 
 
-def mark_error(scope: str, *, clock: Clock) -> Breaker:
+def mark_error(scope: str, *, clock: Clock, evidence: dict[str, Any] | None = None) -> Breaker:
     """Count one error; at the limit inside the sliding minute the breaker trips ``error-rate``."""
-    return _act(scope, "gateway", clock, lambda breaker, _: breaker.mark_error())
+    ensure_breaker(scope)
+    with locked_breaker(scope, actor="gateway", clock=clock) as guard:
+        guard.evidence = evidence or {}
+        guard.pure.mark_error()
+    return guard.row
 
 
-def mark_equity(scope: str, equity: Decimal, *, clock: Clock) -> Breaker:
-    """Start the New York day at its first known equity, then trip when the drawdown has reached the limit."""
-    return _act(scope, "marking", clock, lambda breaker, row: _mark(breaker, row, equity, clock))
+def scope_of_error(error: TradingbotError, *, account: str, strategy: str) -> str | None:
+    """Whose error a broker's failure to take an order or a cancel is; None when it is nobody's.
+
+    Silence, 5xx, what cannot be read, a broker that cannot be reached or refuses our key: the account's. A rejection:
+    the strategy's. Being told to slow down (429) is neither, and a question that failed is not asked for an order.
+    """
+    if isinstance(error, BrokerInDoubtError | BrokerUnreachableError) or error.code in THE_ACCOUNTS_FAULT:
+        return account_scope(account)
+    if isinstance(error, BrokerRejectedError) and error.code not in NOT_COUNTED:
+        return strategy_scope(strategy)
+    return None
 
 
-def open_first_day(row: Breaker, equity: Decimal, *, clock: Clock) -> None:
-    """The first mark of a row that is not stored yet; the caller saves it."""
-    breaker = restore(row, clock)
-    _mark(breaker, row, equity, clock)
-    row.state = breaker.snapshot().as_dict()
-
-
-def _mark(breaker: CircuitBreaker, row: Breaker, equity: Decimal, clock: Clock) -> None:
-    """Without a positive equity no day starts: a breaker that never had one stays unevaluated, which denies."""
-    now = clock.now()
-    today = now.astimezone(NEW_YORK).date()
-    if equity > 0 and (row.session is None or row.session < today):
-        breaker.start_day(equity)
-        row.session = today
-    if row.session is not None:
-        breaker.check_mtm(equity)
-        row.evaluated_at = now
+def count_broker_error(error: TradingbotError, *, account: str, strategy: str, clock: Clock) -> None:
+    """Count ``error`` on the breaker whose error it is."""
+    scope = scope_of_error(error, account=account, strategy=strategy)
+    if scope is not None:
+        mark_error(scope, clock=clock, evidence={"code": error.code, "message": error.message})

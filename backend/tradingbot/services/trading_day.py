@@ -1,0 +1,148 @@
+"""The trading day of an account: when it begins, what the account was worth then, and how cash flows move that.
+
+Invariants: a day begins with the broker's equity at the previous close, or with the first reading when the broker does
+not say; until the broker was asked no new day begins, and a breaker whose day has not begun is not evaluated, which
+denies. Deposits and withdrawals are neither gain nor loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+
+import structlog
+from django.conf import settings
+
+from backend.tradingbot.brokers.answers import BrokerAccount, BrokerQueryError
+from backend.tradingbot.brokers.registry import execution_client
+from backend.tradingbot.core.clock import Clock
+from backend.tradingbot.core.values import plain
+from backend.tradingbot.data.calendar import previous_session, session_date
+from backend.tradingbot.models import Account, Breaker, RiskRow
+from backend.tradingbot.models.breakers import FIRST_READING, PREVIOUS_CLOSE
+from backend.tradingbot.selectors.equity import cash_flows_after
+from backend.tradingbot.services import journal
+from backend.tradingbot.services.breakers import LockedBreaker
+from backend.tradingbot.services.locks import account_scope
+
+log = structlog.get_logger(__name__)
+
+ASK_AGAIN = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class PreviousClose:
+    """What the broker says the account was worth at the close before ``session``; ``equity`` None: it does not say.
+
+    ``session`` None stands for any session: there is no broker to ask.
+    """
+
+    session: date | None = None
+    equity: Decimal | None = None
+
+
+NO_BROKER = PreviousClose()
+
+
+def close_before(session: date) -> datetime:
+    """The exchange's last close before ``session``: what a broker values the previous day at, also round the clock."""
+    return previous_session(session).closes_at
+
+
+def ask_previous_close(account: Account, *, clock: Clock) -> PreviousClose | None:
+    """Ask the broker, when the start of the account's day is not settled yet; None when there is nothing to ask, or no
+    answer. Talks to the network: never call it inside a transaction."""
+    row = Breaker.objects.filter(scope=account_scope(account.code)).first()
+    now = clock.now()
+    today = session_date(now, account.session_calendar)
+    if row is None or not _unsettled(row, today, now):
+        return None
+    try:
+        found = execution_client(settings.TRADINGBOT).account()
+    except BrokerQueryError as error:
+        log.warning("previous_close_unknown", account=account.code, problem=error.message)
+        return None
+    return PreviousClose(today, _equity_before(found, account, today))
+
+
+def _unsettled(row: Breaker, today: date, now: datetime) -> bool:
+    if row.session is None or row.session < today:
+        return True
+    asked = row.start_asked_at
+    return row.start_source == FIRST_READING and (asked is None or now - asked >= ASK_AGAIN)
+
+
+def _equity_before(found: BrokerAccount, account: Account, today: date) -> Decimal | None:
+    """Its equity at the close of the session before ``today``; an older or undated figure is none, and so is another
+    account's."""
+    before = previous_session(today, account.session_calendar).date
+    if found.account_number != account.broker_account or found.last_equity_on != before or found.last_equity <= 0:
+        return None
+    return found.last_equity
+
+
+def settle_day(
+    guard: LockedBreaker,
+    account: Account,
+    row: RiskRow,
+    equity: Decimal | None,
+    realized: Decimal,
+    close: PreviousClose | None,
+) -> bool:
+    """Begin today, or correct its start now that the broker says; whether the breaker's day is today's.
+
+    ``guard`` and ``row`` are locked; ``equity`` is this reading, ``realized`` what was realised ever; ``close`` None
+    says that the broker was not asked or did not answer.
+    """
+    now = guard.clock.now()
+    today = session_date(now, account.session_calendar)
+    said = close if close is not None and close.session in (None, today) else None
+    begun = guard.row.session is not None and guard.row.session >= today
+    if said is None:
+        return begun
+    if said.session is not None:
+        guard.row.start_asked_at = now
+    if said.equity is not None and (not begun or guard.row.start_source == FIRST_READING):
+        start = said.equity + cash_flows_after(account, close_before(today))
+        return _begin(guard, row, start, PREVIOUS_CLOSE, today, realized, begun) or begun
+    if not begun and equity is not None:
+        return _begin(guard, row, equity, FIRST_READING, today, realized, begun)
+    return begun
+
+
+def _begin(
+    guard: LockedBreaker, row: RiskRow, start: Decimal, source: str, today: date, realized: Decimal, begun: bool
+) -> bool:
+    """Without a positive equity no day begins: a breaker that never had one stays unevaluated, which denies."""
+    if start <= 0:
+        return False
+    breaker = guard.row
+    if begun:
+        guard.pure.correct_start(start)
+    else:
+        guard.pure.start_day(start)
+        breaker.session, breaker.realized_before = today, realized
+    breaker.start_source = source
+    kind = "day_start_corrected" if begun else "day_started"
+    data = {"session": str(today), "start_equity": plain(start), "source": source, "realized_before": plain(realized)}
+    journal.append(row, kind=kind, actor=guard.actor, subject=breaker.scope, data=data, at=guard.clock.now())
+    return True
+
+
+def move_start(guard: LockedBreaker, amount: Decimal, occurred_at: datetime) -> bool:
+    """Move the day's start by a deposit or a withdrawal that it does not hold yet; whether it did.
+
+    A start that the broker gave holds what happened before that close. One that was read here holds nothing that was
+    not recorded here, whenever it happened. When nothing is left to lose, no day is under way any more.
+    """
+    breaker = guard.row
+    if breaker.session is None:
+        return False
+    if breaker.start_source == PREVIOUS_CLOSE and occurred_at <= close_before(breaker.session):
+        return False
+    if Decimal(guard.pure.start_equity) + amount <= 0:
+        breaker.session = breaker.evaluated_at = None
+        return False
+    guard.pure.record_cash_flow(amount)
+    return True
