@@ -49,6 +49,7 @@ def _start_servers() -> None:
         server.wait()
     os.environ["ENVIRONMENT"] = "test"
     os.environ["STATE_DIR"] = str(root)
+    os.environ.setdefault("STORE_TIMEOUT_SECONDS", "5")  # a busy machine is not a store that is down
     os.environ.setdefault("SECRET_KEY", secrets.token_urlsafe(48))
     os.environ["DJANGO_SETTINGS_MODULE"] = "backend.settings"
 

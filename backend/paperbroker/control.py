@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from backend.paperbroker.books import cash_activity_json
 from backend.paperbroker.desk import SYMBOL, Desk, Refused, number
 from backend.paperbroker.faults import Faults
 from backend.paperbroker.matching import Quote
 from backend.paperbroker.shapes import activity_json, order_json
+
+KIND = re.compile(r"[A-Z]{2,8}")
 
 
 def control_routes(desk: Desk, faults: Faults, faults_enabled: bool) -> list[Route]:
@@ -27,6 +31,7 @@ def control_routes(desk: Desk, faults: Faults, faults_enabled: bool) -> list[Rou
         Route("/control/faults", control.armed, methods=["GET"]),
         Route("/control/faults", control.clear, methods=["DELETE"]),
         Route("/control/bust", control.bust, methods=["POST"]),
+        Route("/control/cash", control.cash, methods=["POST"]),
         Route("/control/drop_stream", control.drop_stream, methods=["POST"]),
         Route("/control/ledger", control.ledger, methods=["GET"]),
     ]
@@ -87,6 +92,16 @@ class Control:
         body = await body_of(request)
         price, qty = (number(body[name], name) if body.get(name) is not None else None for name in ("price", "qty"))
         return JSONResponse(activity_json(self._desk.bust(str(body.get("execution_id")), price, qty)), 201)
+
+    async def cash(self, request: Request) -> Response:
+        """POST /control/cash {kind, amount, description?}: a deposit, a withdrawal (below zero), a fee..."""
+        body = await body_of(request)
+        kind, sent = body.get("kind"), str(body.get("amount"))
+        if not isinstance(kind, str) or not KIND.fullmatch(kind):
+            raise Refused(422, 40010001, "kind must be the broker's word, such as CSD")
+        amount = number(sent.removeprefix("-"), "amount") * (-1 if sent.startswith("-") else 1)
+        row = self._desk.move_cash(kind, amount, str(body.get("description") or ""))
+        return JSONResponse(cash_activity_json(row), 201)
 
     async def drop_stream(self, request: Request) -> Response:
         """POST /control/drop_stream: closes every trading stream"""

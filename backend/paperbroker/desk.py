@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from backend.paperbroker.books import Books
 from backend.paperbroker.ledger import OPEN, DuplicateClientOrderId, Ledger, text
 from backend.paperbroker.matching import Fill, Quote, Resting, match
 from backend.paperbroker.stream import Hub
@@ -88,6 +90,12 @@ class Desk:
 
     def __init__(self, ledger: Ledger, hub: Hub) -> None:
         self.ledger, self.hub = ledger, hub
+        self.books = Books(ledger)
+        self.close_books()
+
+    def close_books(self) -> None:
+        """Keep the equity of a close that has passed, before anything changes it."""
+        self.books.close(datetime.now(UTC))
 
     def accept(self, body: Any) -> sqlite3.Row:
         """Check an order and store it; matching is a separate step. Raises Refused."""
@@ -139,11 +147,13 @@ class Desk:
 
     def quote(self, quote: Quote) -> int:
         """Take a new quote and fill what it makes marketable; returns the number of executions."""
+        self.close_books()
         self.ledger.store_quote(quote)
         return self.match(quote.symbol)
 
     def match(self, symbol: str) -> int:
         """Match the open orders of a symbol with what is left of its last quote; ends ioc orders."""
+        self.close_books()
         quote = self.ledger.quote(symbol)
         resting = [
             Resting(o["id"], o["seq"], o["side"], _leaves(o), Decimal(o["limit_price"]) if o["limit_price"] else None)
@@ -203,8 +213,16 @@ class Desk:
             raise Refused(422, 42210000, f'order is already in "{order["status"]}" state')
         self._end(order_id, "canceled")
 
+    def move_cash(self, kind: str, amount: Decimal, description: str) -> sqlite3.Row:
+        """Book a cash activity. Raises Refused 422 when it would overdraw the account."""
+        self.close_books()
+        if Decimal(self.ledger.account()["cash"]) + amount < 0:
+            raise Refused(422, 40010001, "not enough cash")
+        return self.books.move_cash(kind, amount, description, datetime.now(UTC))
+
     def bust(self, execution_id: str, price: Decimal | None, qty: Decimal | None) -> sqlite3.Row:
         """Bust, or with a price or quantity correct, an execution. Raises Refused 404."""
+        self.close_books()
         rows = self.ledger.bust(execution_id, price, qty)
         if not rows:
             raise Refused(404, 40410000, f"no execution {execution_id} to bust")

@@ -91,6 +91,14 @@ class Ledger:
             raise
         self._db.execute("commit")
 
+    def prepare(self, schema: str) -> None:
+        """Create what is not there yet."""
+        self._db.executescript(schema)
+
+    def execute(self, statement: str, *values: Any) -> None:
+        """Run one statement that answers nothing."""
+        self._db.execute(statement, values)
+
     def rows(self, statement: str, *values: Any) -> list[sqlite3.Row]:
         """Return all rows of a query."""
         return self._db.execute(statement, values).fetchall()

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from backend.paperbroker.books import cash_activity_json
 from backend.paperbroker.desk import SYMBOL, Desk, Refused
 from backend.paperbroker.faults import Faults
 from backend.paperbroker.ledger import OPEN
@@ -78,6 +79,11 @@ def day(request: Request, name: str, default: date) -> date:
         raise Refused(422, 40010001, f"invalid {name}") from None
 
 
+def _within(request: Request, at: str) -> bool:
+    after, until = moment(request, "after"), moment(request, "until")
+    return (after is None or at > after) and (until is None or at < until)
+
+
 class Reads:
     """Handlers over one desk."""
 
@@ -141,7 +147,8 @@ class Reads:
 
     async def account(self, request: Request) -> Response:
         """GET /v2/account"""
-        return JSONResponse(account_json(self._ledger, self._desk.buying_power()))
+        self._desk.close_books()
+        return JSONResponse(account_json(self._ledger, self._desk.buying_power(), self._desk.books.last_close()))
 
     async def positions(self, request: Request) -> Response:
         """GET /v2/positions"""
@@ -155,10 +162,10 @@ class Reads:
         raise Refused(404, 40410000, "position does not exist")
 
     async def activities(self, request: Request) -> Response:
-        """GET /v2/account/activities[/FILL]: only executions exist here; a page ends where the next token starts"""
+        """GET /v2/account/activities[/type]: executions, or cash activities; a page ends where the next token starts"""
         names = request.path_params.get("activity_type") or request.query_params.get("activity_types", "FILL")
         if "FILL" not in names.split(","):
-            return JSONResponse([])
+            return self._cash_activities(request, names.split(","))
         direction = choice(request, "direction", ("asc", "desc"), "desc")
         size = count(request, "page_size", 100, 100)
         clauses, values = ["1 = 1"], []
@@ -173,6 +180,18 @@ class Reads:
             clauses.append(f"seq {'>' if direction == 'asc' else '<'} {last['seq']}")
         statement = f"select * from executions where {' and '.join(clauses)} order by seq {direction} limit {size}"
         return JSONResponse([activity_json(row) for row in self._ledger.rows(statement, *values)])
+
+    def _cash_activities(self, request: Request, kinds: list[str]) -> Response:
+        found = [row for row in self._desk.books.activities(kinds) if _within(request, row["at"])]
+        if choice(request, "direction", ("asc", "desc"), "desc") == "desc":
+            found.reverse()
+        ids = [row["id"] for row in found]
+        token = request.query_params.get("page_token")
+        if token and token not in ids:
+            raise Refused(422, 40010001, "invalid page_token")
+        first = ids.index(token) + 1 if token else 0
+        page = found[first : first + count(request, "page_size", 100, 100)]
+        return JSONResponse([cash_activity_json(row) for row in page])
 
     async def clock(self, request: Request) -> Response:
         """GET /v2/clock"""

@@ -96,14 +96,23 @@ def positions_json(ledger: Ledger) -> list[dict[str, Any]]:
     return shown
 
 
-def account_json(ledger: Ledger, buying_power: Decimal) -> dict[str, Any]:
-    """Return the account; ``buying_power`` in dollars after open orders."""
-    row = ledger.account()
-    cash = Decimal(row["cash"])
+def market_values(ledger: Ledger) -> tuple[Decimal, Decimal]:
+    """Return what the long positions are worth, and the short ones (below zero)."""
     values = [Decimal(position["market_value"]) for position in positions_json(ledger)]
     long_value = sum((value for value in values if value > 0), Decimal(0))
-    short_value = sum((value for value in values if value < 0), Decimal(0))
-    equity = cash + long_value + short_value
+    return long_value, sum((value for value in values if value < 0), Decimal(0))
+
+
+def equity(ledger: Ledger) -> Decimal:
+    """Return cash and positions at their marks."""
+    return Decimal(ledger.account()["cash"]) + sum(market_values(ledger))
+
+
+def account_json(ledger: Ledger, buying_power: Decimal, last_close: tuple[str, Decimal]) -> dict[str, Any]:
+    """Return the account; ``buying_power`` in dollars after open orders, day and equity of the ``last_close``."""
+    row = ledger.account()
+    cash = Decimal(row["cash"])
+    long_value, short_value = market_values(ledger)
 
     def money(value: Decimal) -> str:
         return str(value.quantize(CENT, rounding=ROUND_HALF_UP))
@@ -113,7 +122,8 @@ def account_json(ledger: Ledger, buying_power: Decimal) -> dict[str, Any]:
         "id": row["id"], "account_number": row["number"], "status": "ACTIVE", "crypto_status": "INACTIVE",
         "currency": "USD", "cash": money(cash), "buying_power": power, "regt_buying_power": power,
         "daytrading_buying_power": "0", "non_marginable_buying_power": power, "options_buying_power": "0",
-        "portfolio_value": money(equity), "equity": money(equity), "last_equity": row["opening_cash"],
+        "portfolio_value": money(cash + long_value + short_value), "equity": money(cash + long_value + short_value),
+        "last_equity": str(last_close[1]), "balance_asof": last_close[0],
         "long_market_value": money(long_value), "short_market_value": money(short_value), "multiplier": "1",
         "pattern_day_trader": False, "trading_blocked": False, "transfers_blocked": False, "account_blocked": False,
         "trade_suspended_by_user": False, "shorting_enabled": True, "created_at": row["created_at"],

@@ -145,6 +145,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": TRADINGBOT.mark_seconds,
         "options": {"expires": max(TRADINGBOT.mark_seconds, 2)},
     },
+    "read-cash-flows": {
+        "task": "tradingbot.read_cash_flows",
+        "schedule": TRADINGBOT.cash_flow_seconds,
+        "options": {"expires": TRADINGBOT.cash_flow_seconds},
+    },
 }
 
 LOGGING = logging_config(log_format=TRADINGBOT.log_format, level=TRADINGBOT.log_level)

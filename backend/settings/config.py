@@ -43,6 +43,7 @@ class Config(BaseSettings):
     poll_seconds: float = Field(1.0, gt=0, le=60)
     recovery_seconds: float = Field(3.0, gt=0, le=60)
     mark_seconds: float = Field(5.0, gt=0, le=60)
+    cash_flow_seconds: float = Field(30.0, gt=0, le=3600)
     store_timeout_seconds: float = Field(0.5, gt=0, le=10)
     failpoints: str = ""
 

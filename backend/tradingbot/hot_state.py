@@ -42,7 +42,7 @@ class HotState:
         return quote
 
     def quotes(self, symbols: Iterable[str]) -> dict[str, Quote | None]:
-        """The last tick of each of ``symbols`` in one round trip; None for one never seen and for one that is unreadable.
+        """The last tick of each of ``symbols`` in one round trip; None for one never seen or not to be read.
 
         Raises UnavailableError when the store cannot say.
         """

@@ -12,11 +12,11 @@ from django.db import connection
 from backend.tradingbot.brokers.answers import BrokerQueryError
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.models import Account
-from backend.tradingbot.services import cancels, fills, marking, recovery
+from backend.tradingbot.services import cancels, cash_flows, fills, marking, recovery
 
 log = structlog.get_logger(__name__)
 
-POLL_LOCK, RECOVERY_LOCK, MARK_LOCK = 7_301, 7_302, 7_303
+POLL_LOCK, RECOVERY_LOCK, MARK_LOCK, CASH_LOCK = 7_301, 7_302, 7_303, 7_304
 
 
 @contextmanager
@@ -55,4 +55,11 @@ def recover_orders() -> None:
 def mark_accounts() -> None:
     with singleton(MARK_LOCK) as held:
         if held:
-            marking.mark_accounts(Account.objects.filter(active=True), clock=SYSTEM_CLOCK)
+            marking.mark_all(clock=SYSTEM_CLOCK)
+
+
+@shared_task(name="tradingbot.read_cash_flows")
+def read_cash_flows() -> None:
+    with singleton(CASH_LOCK) as held:
+        if held:
+            cash_flows.read_all(clock=SYSTEM_CLOCK)

@@ -162,9 +162,7 @@ class AlpacaClient(ExecutionClient):
         query = {"after": _timestamp(since), "activity_types": ",".join(CASH_FLOW_TYPES)}
         return self._activities("/account/activities", query, parse_cash_flow, None)
 
-    def _activities(
-        self, path: str, about: dict[str, Any], parse: Callable[[Any], A], after_id: str | None
-    ) -> list[A]:
+    def _activities(self, path: str, about: dict[str, Any], parse: Callable[[Any], A], after_id: str | None) -> list[A]:
         found: dict[str, A] = {}
         token = after_id
         for _ in range(MAX_PAGES):

@@ -111,7 +111,7 @@ class BrokerFillActivity:
 
 @dataclass(frozen=True)
 class BrokerCashFlow:
-    """A deposit or a withdrawal (below zero), in dollars. ``occurred_at`` is None when the broker gives only the day."""
+    """A deposit or a withdrawal (below zero), in dollars; ``occurred_at`` is None when only the day is known."""
 
     activity_id: str
     kind: str
@@ -208,7 +208,7 @@ def parse_fill(raw: Any) -> BrokerFillActivity:
 
 
 def parse_cash_flow(raw: Any) -> BrokerCashFlow:
-    """A CSD, CSW, JNLC or ACATC activity; a deposit and a withdrawal get their kind's sign, whichever they came with."""
+    """A cash activity from its JSON object; a deposit and a withdrawal have their kind's sign, whichever came."""
     body = _object(raw)
     kind, amount = _text(body, "activity_type"), _decimal(body, "net_amount")
     day = _date_or_none(body, "date")

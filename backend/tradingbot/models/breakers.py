@@ -5,7 +5,6 @@ from django.db.models import Q
 
 from backend.tradingbot.models.append_only import append_only
 
-
 FIRST_READING, PREVIOUS_CLOSE, SUM_OF_ACCOUNTS = "first_reading", "previous_close", "accounts"
 START_SOURCES = [FIRST_READING, PREVIOUS_CLOSE, SUM_OF_ACCOUNTS]
 

@@ -10,7 +10,7 @@ from backend.tradingbot.data.calendar import CALENDARS, XNYS
 class Feed(models.Model):
     """``last_seen_at`` is the newest tick of any of its symbols, kept here so that an emptied store forgets nothing.
 
-    Silence counts from ``watched_since`` at the earliest: a feed just declared, changed or switched on has not failed yet.
+    Silence counts from ``watched_since`` at the earliest: a feed just declared or changed has not failed yet.
     """
 
     code = models.SlugField(max_length=32, db_index=False)

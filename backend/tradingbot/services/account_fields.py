@@ -8,10 +8,19 @@ from typing import Any
 
 from backend.tradingbot.core.errors import FieldErrors, InvalidInputError
 from backend.tradingbot.core.parsing import parse_symbol
+from backend.tradingbot.data.calendar import CALENDARS, XNYS
 
 CODE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 ACCOUNT_CHANGES = frozenset(
-    {"name", "symbols", "max_tick_age_seconds", "max_mark_age_seconds", "market_collar_bps", "active"}
+    {
+        "name",
+        "symbols",
+        "max_tick_age_seconds",
+        "max_mark_age_seconds",
+        "market_collar_bps",
+        "session_calendar",
+        "active",
+    }
 )
 STRATEGY_CHANGES = frozenset({"name", "active"})
 LONGEST = {"name": 120, "broker_account": 64}
@@ -76,5 +85,8 @@ def _check(fields: Mapping[str, Any], *, needed: tuple[str, ...]) -> None:
         value = fields.get(name, 1)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= most:
             errors.add(name, value, f"must be a whole number from 1 to {most}", "see the settings of the account")
+    calendar = fields.get("session_calendar", XNYS)
+    if calendar not in CALENDARS:
+        errors.add("session_calendar", calendar, "is not a known calendar", "use " + ", ".join(CALENDARS))
     if errors:
         raise InvalidInputError(errors.errors)

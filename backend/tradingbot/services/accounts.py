@@ -23,9 +23,10 @@ from backend.tradingbot.services.account_fields import (
     check_new_strategy,
     check_strategy_change,
 )
-from backend.tradingbot.services.breakers import limits_of, open_first_day
+from backend.tradingbot.services.breakers import limits_of, lock_breaker
 from backend.tradingbot.services.constraints import refused_by
 from backend.tradingbot.services.locks import FIRM, account_scope, lock_risk
+from backend.tradingbot.services.marking import first_mark
 
 
 def ensure_firm() -> None:
@@ -62,14 +63,15 @@ def create_account(
     }
     guard = Breaker(scope=account_scope(code), **(breaker or {}))
     limits_of(guard)
-    if cash is not None:
-        open_first_day(guard, cash, clock=clock)
     with transaction.atomic():
         ensure_firm()
+        whole = lock_breaker(FIRM, actor=actor, clock=clock)
         firm = lock_risk(FIRM)
         with refused_by(taken):
             account = Account.objects.create(code=code, **fields)
-        RiskRow.objects.create(scope=account_scope(code), account=account, cash=cash, equity=cash)
+        row = RiskRow.objects.create(
+            scope=account_scope(code), account=account, cash=cash, equity=cash, equity_floor=cash
+        )
         guard.save()
         TradingState.objects.create(scope=guard.scope)
         data = {"cash": plain(cash), "broker_account": broker_account, "breaker": _texts(breaker or {})}
@@ -77,6 +79,7 @@ def create_account(
         journal.append(
             firm, kind="account_created", actor=actor, subject=account_scope(code), data=data, at=clock.now()
         )
+        first_mark(account, row, whole, clock=clock)
     return account
 
 

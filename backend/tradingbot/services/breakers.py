@@ -36,7 +36,16 @@ NOT_COUNTED = frozenset({"broker_rate_limited"})
 THE_ACCOUNTS_FAULT = frozenset({"broker_unauthorized"})
 SCOPE = re.compile(rf"firm|(account|strategy):[A-Za-z0-9_-]{{1,32}}|symbol:{SYMBOL.pattern}")
 SCOPE_REMEDY = "use firm, account:<code>, strategy:<code> or symbol:<SYMBOL>"
-SAVED = ("state", "tripped_at", "reason", "session", "start_source", "start_asked_at", "realized_before", "evaluated_at")
+SAVED = (
+    "state",
+    "tripped_at",
+    "reason",
+    "session",
+    "start_source",
+    "start_asked_at",
+    "realized_before",
+    "evaluated_at",
+)
 
 
 def strategy_scope(code: str) -> str:

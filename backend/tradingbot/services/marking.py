@@ -19,9 +19,10 @@ from django.db import transaction
 
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import UnavailableError
+from backend.tradingbot.core.occ import SHARES_A_CONTRACT, multiplier_of
 from backend.tradingbot.data.calendar import seconds_open_between, session_date
-from backend.tradingbot.models import Account, Position
-from backend.tradingbot.models.breakers import SUM_OF_ACCOUNTS
+from backend.tradingbot.models import Account, Position, RiskRow
+from backend.tradingbot.models.breakers import FIRST_READING, SUM_OF_ACCOUNTS
 from backend.tradingbot.risk.exact_number import as_people_write, exact_from_text
 from backend.tradingbot.risk.gates import Quote
 from backend.tradingbot.selectors.equity import exposed_symbols, firm_parts, holdings, realized_ever
@@ -30,7 +31,13 @@ from backend.tradingbot.services.breakers import LockedBreaker, lock_breaker, lo
 from backend.tradingbot.services.feeds import FeedLook
 from backend.tradingbot.services.locks import FIRM, account_scope, lock_risk
 from backend.tradingbot.services.orders import hot_state
-from backend.tradingbot.services.trading_day import NO_BROKER, PreviousClose, ask_previous_close, settle_day
+from backend.tradingbot.services.trading_day import (
+    NO_BROKER,
+    PreviousClose,
+    ask_previous_close,
+    begin_day,
+    settle_day,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -124,7 +131,7 @@ def _value(cash: Decimal | None, held: Mapping[str, Decimal], quotes: Quotes, ac
     for symbol, qty in held.items():
         quote = quotes.get(symbol)
         if quote is not None and _is_fresh(quote, account, now):
-            total += qty * quote.price
+            total += qty * quote.price * (multiplier_of(symbol) or SHARES_A_CONTRACT)
         else:
             known, bounded = False, bounded and qty > 0
     floor = total.quantize(CENT_OF_A_MILLIONTH)
@@ -132,13 +139,24 @@ def _value(cash: Decimal | None, held: Mapping[str, Decimal], quotes: Quotes, ac
 
 
 def _is_fresh(quote: Quote, account: Account, now: datetime) -> bool:
-    """While the account's market is closed its marks do not age: the last price of the day is the price at the close."""
+    """While the account's market is closed its marks do not age: the last price of the day is the close's."""
     age = now - quote.as_of
     if age.total_seconds() <= account.max_mark_age_seconds:
         return True
     if age > LONGEST_CLOSE:
         return False
     return seconds_open_between(quote.as_of, now, account.session_calendar) <= account.max_mark_age_seconds
+
+
+def first_mark(account: Account, row: RiskRow, firm: LockedBreaker, *, clock: Clock) -> None:
+    """An account that was just made holds nothing: its day begins with its cash. All three rows are locked."""
+    guard = lock_breaker(row.scope, actor=firm.actor, clock=clock)
+    today, nothing = session_date(clock.now(), account.session_calendar), Decimal(0)
+    if row.equity is not None and begin_day(guard, today, row.equity, FIRST_READING, nothing):
+        _judge(guard, row.equity, nothing)
+    guard.save()
+    judge_firm(firm)
+    firm.save()
 
 
 def mark_realized(account: Account, *, clock: Clock) -> None:

@@ -18,7 +18,7 @@ from django.db import transaction
 from backend.tradingbot.brokers.answers import BrokerInDoubtError, BrokerRejectedError, BrokerUnreachableError
 from backend.tradingbot.brokers.registry import execution_client
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, Clock
-from backend.tradingbot.core.errors import ConflictError, NotFoundError
+from backend.tradingbot.core.errors import ConflictError, NotFoundError, TradingbotError
 from backend.tradingbot.core.ids import digest
 from backend.tradingbot.core.values import OrderIntent
 from backend.tradingbot.execution.order_state import Event, Status, next_status
@@ -204,12 +204,16 @@ def _place(intent: OrderIntent, clock: Clock) -> tuple[Event, dict[str, Any], st
     try:
         found = execution_client(settings.TRADINGBOT).place_order(intent.request())
     except BrokerRejectedError as error:
-        breakers.mark_error(f"strategy:{intent.strategy}", clock=clock)
+        _count(error, intent, clock)
         return Event.REJECT, {"code": error.code, "message": error.message, **error.evidence}, None
     except BrokerUnreachableError as error:
-        breakers.mark_error(account_scope(intent.account), clock=clock)
+        _count(error, intent, clock)
         return Event.REJECT, {"code": "broker_unreachable", "message": error.message, **error.evidence}, None
     except BrokerInDoubtError as error:
-        breakers.mark_error(account_scope(intent.account), clock=clock)
+        _count(error, intent, clock)
         return Event.LOSE_SIGHT, {"code": "broker_in_doubt", "message": error.message, **error.evidence}, None
     return Event.ACCEPT, {"broker_status": found.status}, found.broker_order_id
+
+
+def _count(error: TradingbotError, intent: OrderIntent, clock: Clock) -> None:
+    breakers.count_broker_error(error, account=intent.account, strategy=intent.strategy, clock=clock)

@@ -105,29 +105,34 @@ def settle_day(
         guard.row.start_asked_at = now
     if said.equity is not None and (not begun or guard.row.start_source == FIRST_READING):
         start = said.equity + cash_flows_after(account, close_before(today))
-        return _begin(guard, row, start, PREVIOUS_CLOSE, today, realized, begun) or begun
-    if not begun and equity is not None:
-        return _begin(guard, row, equity, FIRST_READING, today, realized, begun)
+        if begun and start > 0:
+            guard.pure.correct_start(start)
+            guard.row.start_source = PREVIOUS_CLOSE
+            _tell(guard, row, "day_start_corrected", start)
+        elif not begun and begin_day(guard, today, start, PREVIOUS_CLOSE, realized):
+            _tell(guard, row, "day_started", start)
+            return True
+    elif not begun and equity is not None and begin_day(guard, today, equity, FIRST_READING, realized):
+        _tell(guard, row, "day_started", equity)
+        return True
     return begun
 
 
-def _begin(
-    guard: LockedBreaker, row: RiskRow, start: Decimal, source: str, today: date, realized: Decimal, begun: bool
-) -> bool:
+def begin_day(guard: LockedBreaker, today: date, start: Decimal, source: str, realized: Decimal) -> bool:
     """Without a positive equity no day begins: a breaker that never had one stays unevaluated, which denies."""
     if start <= 0:
         return False
+    guard.pure.start_day(start)
     breaker = guard.row
-    if begun:
-        guard.pure.correct_start(start)
-    else:
-        guard.pure.start_day(start)
-        breaker.session, breaker.realized_before = today, realized
-    breaker.start_source = source
-    kind = "day_start_corrected" if begun else "day_started"
-    data = {"session": str(today), "start_equity": plain(start), "source": source, "realized_before": plain(realized)}
-    journal.append(row, kind=kind, actor=guard.actor, subject=breaker.scope, data=data, at=guard.clock.now())
+    breaker.session, breaker.start_source, breaker.realized_before = today, source, realized
     return True
+
+
+def _tell(guard: LockedBreaker, row: RiskRow, kind: str, start: Decimal) -> None:
+    breaker = guard.row
+    data = {"session": str(breaker.session), "start_equity": plain(start), "source": breaker.start_source}
+    data["realized_before"] = plain(breaker.realized_before)
+    journal.append(row, kind=kind, actor=guard.actor, subject=breaker.scope, data=data, at=guard.clock.now())
 
 
 def move_start(guard: LockedBreaker, amount: Decimal, occurred_at: datetime) -> bool:

@@ -11,8 +11,11 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
 from backend.tradingbot.brokers.registry import execution_client
+from backend.tradingbot.core.clock import SYSTEM_CLOCK
+from backend.tradingbot.data.calendar import ROUND_THE_CLOCK
 from backend.tradingbot.models import Account
 from backend.tradingbot.services.accounts import create_account, create_strategy
+from backend.tradingbot.services.feeds import declare_feed
 from backend.tradingbot.services.keys import create_key
 
 SYMBOLS = ["AAPL", "MSFT", "SPY"]
@@ -47,7 +50,17 @@ class Command(BaseCommand):
             symbols=SYMBOLS,
             max_tick_age_seconds=60,
             max_mark_age_seconds=3600,
+            session_calendar=ROUND_THE_CLOCK,
             breaker=BREAKER,
+        )
+        declare_feed(
+            code="demo",
+            symbols=SYMBOLS,
+            session_calendar=ROUND_THE_CLOCK,
+            max_silence_seconds=900,
+            actor="setup",
+            reason="the demo's ticks; generous, because people type them",
+            clock=SYSTEM_CLOCK,
         )
         strategy = create_strategy(code="demo", name="Demo strategy", breaker=BREAKER)
         _, trader = create_key(
