@@ -47,6 +47,7 @@ def snapshot(**changes: Any) -> RiskSnapshot:
         market_collar_bps=100,
         equity_known=True,
         evaluated_age=Decimal(0),
+        firm_evaluated_age=Decimal(0),
         max_evaluated_age=Decimal(15),
     )
     return replace(calm, **changes)

@@ -39,8 +39,9 @@ class RiskSnapshot:
     """All that the gates may know, read under the account's lock. None means "no answer", which denies.
 
     ``position`` is signed executed quantity; ``working_sells`` and ``working_buys`` are the unfilled quantities of
-    orders that work or are in doubt, in this symbol. ``evaluated_age`` is the seconds since the account's breaker was
-    last evaluated, None when it never was. ``flattening`` says that the flatten service placed the order.
+    orders that work or are in doubt, in this symbol. ``evaluated_age`` and ``firm_evaluated_age`` are the seconds since
+    those breakers were last evaluated, None when they never were. ``flattening`` says that the flatten service placed
+    the order.
     """
 
     now: datetime
@@ -63,6 +64,7 @@ class RiskSnapshot:
     market_collar_bps: int
     equity_known: bool
     evaluated_age: Decimal | None
+    firm_evaluated_age: Decimal | None
     max_evaluated_age: Decimal
 
     def is_reduction(self, order: OrderIntent) -> bool:
@@ -133,19 +135,33 @@ def check_breakers(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
 
 def _check_evaluation(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
     """No breaker is open; is that known? A breaker without a recent look at the equity cannot say."""
-    gate, age, limit = "circuit_breaker", snapshot.evaluated_age, snapshot.max_evaluated_age
-    if age is None or age > limit:
-        shown = "never" if age is None else f"{age:.1f} s ago"
-        message = f"the account's breaker was last evaluated: {shown}; the limit is {plain(limit)} s"
-        code, remedy, value = "breaker_unevaluated", "see that the worker and beat run", plain(age)
+    gate, limit, value = "circuit_breaker", snapshot.max_evaluated_age, None
+    if _too_old(snapshot.evaluated_age, limit):
+        value, code, message = snapshot.evaluated_age, "breaker_unevaluated", _last_look("account", snapshot)
+        remedy = "see that the worker and beat run"
     elif not snapshot.equity_known:
-        code, message, value = "equity_unknown", "the account's equity is not known", None
+        code, message = "equity_unknown", "the account's equity is not known"
         remedy = "post a fresh tick of every held symbol, then send a new id"
+    elif _too_old(snapshot.firm_evaluated_age, limit):
+        value, code, message = snapshot.firm_evaluated_age, "breaker_unevaluated", _last_look("firm", snapshot)
+        remedy = "see that the worker and beat run, and that every account can be valued"
     else:
         return Check(gate, True, "closed", "all breakers are closed")
     if snapshot.is_reduction(order):
         return Check(gate, True, "reduces_risk", f"{message}, but the order only reduces the position")
-    return Check(gate, False, code, message, remedy, value, plain(limit) if value is not None else None)
+    shown = None if value is None else plain(value)
+    return Check(gate, False, code, message, remedy, shown, plain(limit) if value is not None else None)
+
+
+def _too_old(age: Decimal | None, limit: Decimal) -> bool:
+    return age is None or age > limit
+
+
+def _last_look(whose: str, snapshot: RiskSnapshot) -> str:
+    age = snapshot.firm_evaluated_age if whose == "firm" else snapshot.evaluated_age
+    return f"the {whose}'s breaker was last evaluated: " + (
+        "never" if age is None else f"{age:.1f} s ago; the limit is {plain(snapshot.max_evaluated_age)} s"
+    )
 
 
 def check_trading_state(order: OrderIntent, snapshot: RiskSnapshot) -> Check:

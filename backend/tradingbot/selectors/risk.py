@@ -141,13 +141,20 @@ def _stops(reading: Reading, order: OrderIntent, now: datetime) -> dict[str, Any
 
 def _breakers(found: list[dict[str, Any]], order: OrderIntent, now: datetime) -> dict[str, Any]:
     by_scope = {breaker["scope"]: breaker for breaker in found}
-    evaluated = by_scope.get(f"account:{order.account}", {}).get("evaluated_at")
-    age = None if evaluated is None else (now - datetime.fromisoformat(evaluated)).total_seconds()
     return {
         "missing_breakers": tuple(scope for scope in _required_scopes(order) if scope not in by_scope),
         "open_breakers": tuple(OpenBreaker(b["scope"], b["reason"]) for b in found if b["open"]),
-        "evaluated_age": None if age is None else Decimal(str(round(age, 6))),
+        "evaluated_age": _age(by_scope.get(f"account:{order.account}"), now),
+        "firm_evaluated_age": _age(by_scope.get("firm"), now),
     }
+
+
+def _age(breaker: dict[str, Any] | None, now: datetime) -> Decimal | None:
+    """Seconds since it was evaluated; None when it never was."""
+    if breaker is None or breaker["evaluated_at"] is None:
+        return None
+    seconds = (now - datetime.fromisoformat(breaker["evaluated_at"])).total_seconds()
+    return Decimal(str(round(seconds, 6)))
 
 
 def _trading_states(found: list[dict[str, Any]], order: OrderIntent) -> dict[str, Any]:

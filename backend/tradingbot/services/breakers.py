@@ -59,10 +59,21 @@ def limits_of(row: Breaker) -> BreakerLimits:
 
 
 def restore(row: Breaker, clock: Clock) -> CircuitBreaker:
-    """The pure breaker of a stored row. A row that was never used starts with a nominal equity of 1."""
-    if not row.state:
-        return CircuitBreaker(1.0, limits_of(row), clock=clock)
-    return CircuitBreaker.restore(BreakerState.from_dict(row.state), limits_of(row), clock=clock)
+    """The pure breaker of a stored row; one that cannot be read is open. Nothing is changed."""
+    return _restored(row, clock)[0]
+
+
+def _restored(row: Breaker, clock: Clock) -> tuple[CircuitBreaker, str]:
+    """The breaker, and why the row could not be read. One that was never used starts with a nominal equity of 1."""
+    try:
+        if row.state == {}:
+            return CircuitBreaker(1.0, limits_of(row), clock=clock), ""
+        return CircuitBreaker.restore(BreakerState.from_dict(row.state), limits_of(row), clock=clock), ""
+    except (InvalidInputError, TypeError, AttributeError) as error:
+        log.exception("breaker_state_unreadable", scope=row.scope)
+        broken = CircuitBreaker(1.0, clock=clock)
+        broken.trip(row.reason or BAD_STATE)
+        return broken, str(error)
 
 
 @dataclass
@@ -124,16 +135,13 @@ def lock_breaker(scope: str, *, actor: str, clock: Clock) -> LockedBreaker:
     row = _lock_row(scope)
     if row is None:
         raise NotFoundError(f"there is no breaker {scope}", code="breaker_not_found", remedy="see GET breakers")
-    try:
-        return LockedBreaker(row, restore(row, clock), actor, clock)
-    except InvalidInputError as error:
-        log.exception("breaker_state_unreadable", scope=scope)
-        guard = LockedBreaker(row, CircuitBreaker(1.0, limits_of(row), clock=clock), actor, clock)
-        guard.pure.trip(row.reason or BAD_STATE)
-        guard.evidence = {"unreadable": str(row.state), "problem": error.message}
+    pure, problem = _restored(row, clock)
+    guard = LockedBreaker(row, pure, actor, clock)
+    if problem:
+        guard.evidence = {"unreadable": str(row.state), "problem": problem}
         row.state = {}
         row.session = row.evaluated_at = None  # what it knew of the day is lost: unevaluated until a new one begins
-        return guard
+    return guard
 
 
 def _lock_row(scope: str) -> Breaker | None:
