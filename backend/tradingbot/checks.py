@@ -34,13 +34,10 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         problem = f"QUIET_WINDOW_SECONDS is {config.quiet_window_seconds:g}, not longer than a call to the broker"
         hint = f"Set it above BROKER_CONNECT_TIMEOUT + BROKER_READ_TIMEOUT ({longest:g}); 120 is the default."
         found.append(Error(problem, hint=hint, id="tradingbot.E001"))
-    if config.store_timeout_seconds >= config.send_by_seconds:
-        problem = "STORE_TIMEOUT_SECONDS is not shorter than SEND_BY_SECONDS: a slow store alone makes orders too late"
-        found.append(Error(problem, hint="Lower STORE_TIMEOUT_SECONDS; 0.5 is the default.", id="tradingbot.E002"))
     address = urlsplit(config.alpaca_base_url)
     if address.scheme != "https" and address.hostname not in LOOPBACK:
         problem = "ALPACA_BASE_URL is not https: the broker's keys would travel in the clear"
-        found.append(Error(problem, hint="Use https, or an address of this machine.", id="tradingbot.E003"))
+        found.append(Error(problem, hint="Use https, or an address of this machine.", id="tradingbot.E002"))
     return found
 
 

@@ -56,8 +56,7 @@ def test_settings_of_a_laptop_are_named_one_by_one():
     ("changes", "code", "names"),
     [
         ({"quiet_window_seconds": 7.0}, "E001", "QUIET_WINDOW_SECONDS"),
-        ({"store_timeout_seconds": 5.0}, "E002", "STORE_TIMEOUT_SECONDS"),
-        ({"alpaca_base_url": "http://broker.example"}, "E003", "ALPACA_BASE_URL"),
+        ({"alpaca_base_url": "http://broker.example"}, "E002", "ALPACA_BASE_URL"),
     ],
 )
 def test_settings_that_do_not_go_together_are_an_error_by_name(settings, changes, code, names):
