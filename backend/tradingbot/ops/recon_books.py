@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from backend.tradingbot.core.occ import parse_option
 from backend.tradingbot.core.values import plain
 from backend.tradingbot.ops.recon_breaks import CENT, ZERO, Activity, FoundBreak, shown
 from backend.tradingbot.ops.recon_frames import Books
@@ -172,11 +173,11 @@ def _position_break(row: Mapping[str, Any], mine: Decimal, other: Decimal, rest:
         BreakKind.POSITION_QTY,
         "no execution or activity explains it: a transfer, or a lost statement line",
     )
-    expiry = option_expiry(symbol)
-    if expiry is not None and expiry <= session and not other:
+    option = parse_option(symbol)
+    if option is not None and option.expiry <= session and not other:
         kind, explanation = (
             BreakKind.OPTION_EVENT,
-            f"the option expired on {expiry}; book its expiry, exercise or assignment",
+            f"the option expired on {option.expiry}; book its expiry, exercise or assignment",
         )
     elif looks_like_a_split(mine, other) and _same_cost(row, mine, other):
         kind = BreakKind.CORPORATE_ACTION
@@ -238,14 +239,3 @@ def _same_cost(row: Mapping[str, Any], mine: Decimal, other: Decimal) -> bool:
     if not here or not there:
         return True
     return bool(abs(here * mine - there * other) <= abs(here * mine) / 1000)
-
-
-def option_expiry(symbol: str) -> date | None:
-    """The expiry of an OCC option symbol (root, yymmdd, C or P, strike in eight digits); None for anything else."""
-    tail = symbol[-15:]
-    if len(symbol) < 16 or tail[6] not in "CP" or not (tail[:6] + tail[7:]).isdigit():
-        return None
-    try:
-        return date(2000 + int(tail[:2]), int(tail[2:4]), int(tail[4:6]))
-    except ValueError:
-        return None
