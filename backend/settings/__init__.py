@@ -141,6 +141,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": TRADINGBOT.recovery_seconds,
         "options": {"expires": max(TRADINGBOT.recovery_seconds, 2)},
     },
+    "revalue-accounts": {
+        "task": "tradingbot.revalue_accounts",
+        "schedule": TRADINGBOT.revalue_seconds,
+        "options": {"expires": max(TRADINGBOT.revalue_seconds, 2)},
+    },
     "mark-accounts": {
         "task": "tradingbot.mark_accounts",
         "schedule": TRADINGBOT.mark_seconds,

@@ -48,6 +48,10 @@ class Config(BaseSettings):
     recovery_seconds: float = Field(3.0, gt=0, le=60)
     mark_seconds: float = Field(5.0, gt=0, le=60)
     cash_flow_seconds: float = Field(30.0, gt=0, le=3600)
+    revalue_seconds: float = Field(30.0, gt=0, le=3600)
+    risk_free_rate: float = Field(0.04, ge=-0.1, le=1)
+    volatility_symbol: str = Field("VIX", pattern=r"^[A-Z0-9./-]{1,32}$")
+    loosening_alone_pct: float = Field(0.0, ge=0, le=100)
     store_timeout_seconds: float = Field(0.5, gt=0, le=10)
     failpoints: str = ""
 

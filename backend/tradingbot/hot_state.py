@@ -1,9 +1,16 @@
-"""The last tick of each symbol, in Valkey: one round trip a read or a batch; no answer is an error, never a guess."""
+"""The last tick of each symbol and the rate windows, in Valkey: one round trip a read, a batch or an order; no answer
+is an error, never a guess.
+
+A rate window is a hash of whole seconds to counts, so it forgets up to a second late, never early. One script reads the
+ticks and the windows and counts the order, at most once for its id; a look without counting writes nothing and answers
+as if the order had been counted.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -13,6 +20,56 @@ import redis
 
 from backend.tradingbot.core.errors import UnavailableError
 from backend.tradingbot.risk.gates import Quote
+
+RATE_WINDOW_SECONDS = 60
+REMEMBER_IDS_SECONDS = 86_400
+MARKET_SCRIPT = """
+local ticks = tonumber(ARGV[1])
+local second, window, consume = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
+local last = #KEYS
+local first_time = redis.call('EXISTS', KEYS[last]) == 0
+if consume and first_time then
+  redis.call('SET', KEYS[last], 1, 'EX', ARGV[5])
+end
+local answer = {}
+for i = 1, ticks do
+  answer[i] = redis.call('GET', KEYS[i])
+end
+for i = ticks + 1, last - 1 do
+  local flat, kept = redis.call('HGETALL', KEYS[i]), {}
+  local here = 0
+  for j = 1, #flat, 2 do
+    local at, count = tonumber(flat[j]), tonumber(flat[j + 1])
+    if at < second - window then
+      if consume then redis.call('HDEL', KEYS[i], flat[j]) end
+    elseif at == second then
+      here = count
+    else
+      kept[#kept + 1] = flat[j] .. ':' .. flat[j + 1]
+    end
+  end
+  if first_time then
+    here = here + 1
+    if consume then
+      redis.call('HSET', KEYS[i], ARGV[2], here)
+      redis.call('EXPIRE', KEYS[i], 2 * window)
+    end
+  end
+  if here > 0 then kept[#kept + 1] = ARGV[2] .. ':' .. here end
+  answer[i] = table.concat(kept, ' ')
+end
+return answer
+"""
+
+
+@dataclass(frozen=True)
+class Market:
+    """One round trip's answer: the last tick by symbol, each window's (second, count) pairs, oldest first, and what
+    could not be read."""
+
+    quotes: dict[str, Quote | None]
+    windows: tuple[tuple[tuple[int, int], ...], ...]
+    problems: tuple[str, ...]
 
 
 @lru_cache(maxsize=4)
@@ -52,6 +109,24 @@ class HotState:
         found: Any = self._call(lambda: self._redis.mget([f"tick:{name}" for name in names]))
         return {name: None if raw is None else _read(raw) for name, raw in zip(names, found, strict=True)}
 
+    def market(
+        self, symbols: Sequence[str], windows: Sequence[str], order: str, now: Decimal, *, consume: bool
+    ) -> Market:
+        """The last ticks of ``symbols`` and the orders of the last 60 s in each of ``windows``, ``order`` included.
+
+        ``order`` is counted when ``consume`` and its id comes for the first time. Raises UnavailableError.
+        """
+        keys = [f"tick:{symbol}" for symbol in symbols] + [f"rate:{name}" for name in windows] + [f"seen:{order}"]
+        arguments = [len(symbols), int(now), RATE_WINDOW_SECONDS, int(consume), REMEMBER_IDS_SECONDS]
+        script = _script(self._redis)
+        found: Any = self._call(lambda: script(keys=keys, args=arguments))
+        quotes, problems = {}, []
+        for symbol, raw in zip(symbols, found, strict=False):
+            quotes[symbol] = None if raw is None else _read(raw)
+            if raw is not None and quotes[symbol] is None:
+                problems.append(f"the stored tick of {symbol} cannot be read")
+        return Market(quotes, tuple(_pairs(text) for text in found[len(symbols) :]), tuple(problems))
+
     def store(self, ticks: Iterable[tuple[str, dict[str, str | None]]]) -> None:
         """Write ``(symbol, {price, bid, ask, as_of})`` in one round trip."""
         mapping = {f"tick:{symbol}": json.dumps(row) for symbol, row in ticks}
@@ -67,6 +142,16 @@ class HotState:
                 code="market_data_unavailable",
                 remedy="retry when the store is back",
             ) from None
+
+
+@lru_cache(maxsize=4)
+def _script(client: redis.Redis) -> Any:
+    return client.register_script(MARKET_SCRIPT)
+
+
+def _pairs(text: str) -> tuple[tuple[int, int], ...]:
+    pairs = (pair.partition(":") for pair in text.split())
+    return tuple(sorted((int(second), int(count)) for second, _, count in pairs))
 
 
 def _read(raw: str) -> Quote | None:

@@ -12,11 +12,11 @@ from django.db import connection
 from backend.tradingbot.brokers.answers import BrokerQueryError
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.models import Account
-from backend.tradingbot.services import cancels, cash_flows, fills, marking, recovery
+from backend.tradingbot.services import cancels, cash_flows, fills, marking, recovery, revaluation
 
 log = structlog.get_logger(__name__)
 
-POLL_LOCK, RECOVERY_LOCK, MARK_LOCK, CASH_LOCK = 7_301, 7_302, 7_303, 7_304
+POLL_LOCK, RECOVERY_LOCK, MARK_LOCK, CASH_LOCK, REVALUE_LOCK = 7_301, 7_302, 7_303, 7_304, 7_305
 
 
 @contextmanager
@@ -63,3 +63,10 @@ def read_cash_flows() -> None:
     with singleton(CASH_LOCK) as held:
         if held:
             cash_flows.read_all(clock=SYSTEM_CLOCK)
+
+
+@shared_task(name="tradingbot.revalue_accounts")
+def revalue_accounts() -> None:
+    with singleton(REVALUE_LOCK) as held:
+        if held:
+            revaluation.revalue_accounts(Account.objects.all(), clock=SYSTEM_CLOCK)

@@ -21,6 +21,17 @@ KEY, SECRET = "test-key", "test-secret"
 BROKER_HEADERS = {"APCA-API-KEY-ID": KEY, "APCA-API-SECRET-KEY": SECRET}
 
 
+# tests post the same order over and over; how often is not what they are about
+MAY_HAMMER: dict[str, Decimal | None] = {
+    "duplicate_orders_max": Decimal(100_000),
+    "repeat_orders_max": Decimal(100_000),
+    "order_rate_key_per_min": Decimal(100_000),
+    "order_rate_strategy_per_min": Decimal(100_000),
+    "order_rate_account_per_min": Decimal(100_000),
+    "reducing_rate_account_per_min": Decimal(100_000),
+}
+
+
 @dataclass
 class Broker:
     """The far side, with its own ledger and its faults."""
@@ -105,7 +116,14 @@ def gateway(live_server: Any, broker: Broker) -> Gateway:
     from backend.tradingbot.services.keys import create_key
 
     symbols = ["AAPL", "MSFT"]
-    account = create_account(code="main", cash=Decimal(10_000), broker_account="PA-1", symbols=symbols)
+    account = create_account(
+        code="main",
+        cash=Decimal(10_000),
+        broker_account="PA-1",
+        symbols=symbols,
+        session_calendar="24/7",
+        limits=MAY_HAMMER,
+    )
     strategy = create_strategy(code="mean")
     bound = {"account": account, "strategy": strategy}
     _, trader = create_key(name="trader", role="trader", capabilities=["feed"], feed_symbols=symbols, **bound)

@@ -118,8 +118,19 @@ def test_a_dead_market_data_store_denies(gateway, broker, settings):
     gateway.tick()
     settings.TRADINGBOT = settings.TRADINGBOT.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")})
     answer = gateway.order("a")
-    failed = [check["code"] for check in answer.json()["order"]["decision"]["checks"] if not check["passed"]]
-    assert (answer.status_code, failed) == (422, ["market_data_unavailable", "unknown"])
+    checks = answer.json()["order"]["decision"]["checks"]
+    assert answer.status_code == 422
+    assert {check["gate"]: check["code"] for check in checks if not check["passed"]} == {
+        "data_quality": "market_data_unavailable",
+        "greek_exposure": "unit_unknown",
+        "order_size": "unpriced",
+        "price_collar": "no_reference",
+        "gross_exposure": "unit_unknown",
+        "net_exposure": "unit_unknown",
+        "concentration": "unit_unknown",
+        "buying_power": "unknown",
+        "order_rate": "rate_unknown",
+    }
     assert f"{gateway.prefix}-a" not in broker.ids()
 
 

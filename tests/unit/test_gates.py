@@ -3,81 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from backend.tradingbot.core.values import OrderIntent, OrderType, Side
-from backend.tradingbot.risk.gates import GATES, Check, OpenBreaker, Quote, RiskSnapshot, evaluate
+from backend.tradingbot.core.values import OrderIntent, Side
+from backend.tradingbot.risk.gates import GATES, Check, OpenBreaker, RiskSnapshot, evaluate
+from backend.tradingbot.risk.snapshot import Block
 from backend.tradingbot.risk.trading_state import ScopeState
+from tests.unit.gate_samples import NOW, QUOTE, answer, denials, order, snapshot
 
-NOW = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)
-QUOTE = Quote(Decimal("100"), NOW, bid=Decimal("99"), ask=Decimal("101"))
 HALTED, REDUCING = ScopeState("firm", "halted", "look"), ScopeState("symbol:AAPL", "reducing", "calm down")
 OPEN = (OpenBreaker("global", "drawdown"),)
-
-
-def order(side: Side = Side.BUY, qty: str = "10", limit: str | None = "100", symbol: str = "AAPL") -> OrderIntent:
-    kind = OrderType.MARKET if limit is None else OrderType.LIMIT
-    price = None if limit is None else Decimal(limit)
-    return OrderIntent("order-1", "main", "trend", symbol, side, Decimal(qty), kind, limit_price=price)
-
-
-def snapshot(**changes: Any) -> RiskSnapshot:
-    calm = RiskSnapshot(
-        now=NOW,
-        id_used=False,
-        missing_breakers=(),
-        open_breakers=(),
-        missing_states=(),
-        trading_states=(ScopeState("firm", "active"),),
-        flattening=False,
-        quote=QUOTE,
-        market_data_error=None,
-        max_tick_age=Decimal("30"),
-        symbols=frozenset({"AAPL", "MSFT"}),
-        cash=Decimal("1000"),
-        reserved_cash=Decimal("0"),
-        position=Decimal("0"),
-        working_buys=Decimal("0"),
-        working_sells=Decimal("0"),
-        doubtful_orders=0,
-        market_collar_bps=100,
-        equity_known=True,
-        evaluated_age=Decimal(0),
-        firm_evaluated_age=Decimal(0),
-        max_evaluated_age=Decimal(15),
-    )
-    return replace(calm, **changes)
-
-
-def denials(asked: OrderIntent, **changes: Any) -> dict[str, str]:
-    """Gate to code, of the gates that refused; the decision must agree with them."""
-    decision = evaluate(asked, snapshot(**changes))
-    assert tuple(check.gate for check in decision.checks) == tuple(GATES)
-    refused = {check.gate: check.code for check in decision.checks if not check.passed}
-    assert decision.allowed is (refused == {})
-    return refused
-
-
-def answer(gate: str, asked: OrderIntent, **changes: Any) -> Check:
-    return next(check for check in evaluate(asked, snapshot(**changes)).checks if check.gate == gate)
 
 
 def test_a_calm_snapshot_allows_the_order_and_lists_every_gate() -> None:
     decision = evaluate(order(), snapshot())
     assert decision.allowed is True
-    assert [(check.gate, check.code) for check in decision.checks] == [
-        ("replay_guard", "first_use"),
-        ("circuit_breaker", "closed"),
-        ("trading_state", "active"),
-        ("data_quality", "fresh"),
-        ("restricted_symbol", "allowed"),
-        ("in_doubt", "none"),
-        ("buying_power", "sufficient"),
-    ]
+    assert {check.gate: check.code for check in decision.checks} == {
+        "replay_guard": "first_use",
+        "circuit_breaker": "closed",
+        "trading_state": "active",
+        "data_quality": "fresh",
+        "reconciliation": "none",
+        "greek_exposure": "within_limit",
+        "order_size": "within_limit",
+        "price_collar": "within_limit",
+        "position_limit": "within_limit",
+        "gross_exposure": "within_limit",
+        "net_exposure": "within_limit",
+        "concentration": "within_limit",
+        "buying_power": "sufficient",
+        "order_rate": "within_limit",
+        "duplicate_intent": "within_limit",
+        "repeated_execution": "within_limit",
+        "restricted_symbol": "allowed",
+        "self_match": "nothing_opposite",
+        "market_hours": "open",
+        "volatility_throttle": "not_required",
+        "in_doubt": "none",
+    }
 
 
 @pytest.mark.parametrize(
@@ -91,7 +58,10 @@ def test_a_calm_snapshot_allows_the_order_and_lists_every_gate() -> None:
         ({"trading_states": (REDUCING,)}, {"trading_state": "reducing"}),
         ({"trading_states": (ScopeState("firm", "unheard of"),)}, {"trading_state": "halted"}),
         ({"market_data_error": "no answer"}, {"data_quality": "market_data_unavailable"}),
-        ({"quote": None}, {"data_quality": "never_seen"}),
+        ({"quote": None}, {"data_quality": "never_seen", "price_collar": "no_reference"}),
+        ({"rates": None}, {"order_rate": "rate_unknown"}),
+        ({"session": None}, {"market_hours": "session_unknown"}),
+        ({"blocks": (Block("account:main", "break 7"),)}, {"reconciliation": "reconciliation_block"}),
         ({"symbols": frozenset({"MSFT"})}, {"restricted_symbol": "symbol_not_allowed"}),
         ({"symbols": frozenset()}, {"restricted_symbol": "symbol_not_allowed"}),
         ({"doubtful_orders": 1}, {"in_doubt": "symbol_in_doubt"}),
@@ -124,15 +94,21 @@ def test_a_market_buy_reserves_the_ask_and_the_collar_to_the_cent() -> None:
     assert denials(market, cash=Decimal("1020.09")) == {"buying_power": "insufficient"}
 
 
-def test_a_market_buy_without_a_quote_is_refused_by_both_gates_that_need_one() -> None:
-    assert denials(order(limit=None), quote=None) == {"data_quality": "never_seen", "buying_power": "unknown"}
+def test_a_market_buy_without_a_quote_is_refused_by_every_gate_that_needs_one() -> None:
+    assert denials(order(limit=None), quote=None) == {
+        "data_quality": "never_seen",
+        "order_size": "unpriced",
+        "price_collar": "no_reference",
+        "buying_power": "unknown",
+    }
 
 
 def test_a_sale_of_all_that_is_held_passes_and_one_step_more_is_short() -> None:
     held = {"position": Decimal("12"), "working_sells": Decimal("2"), "cash": Decimal("0")}
     assert denials(order(Side.SELL, "10"), **held) == {}
-    assert denials(order(Side.SELL, "10.000000001"), **held) == {"buying_power": "short_not_allowed"}
-    assert denials(order(Side.SELL, "1"), position=Decimal("-5")) == {"buying_power": "short_not_allowed"}
+    short = {"position_limit": "short_not_allowed", "buying_power": "short_not_allowed"}
+    assert denials(order(Side.SELL, "10.000000001"), **held) == short
+    assert denials(order(Side.SELL, "1"), position=Decimal("-5")) == short
     check = answer("buying_power", order(Side.SELL, "11"), **held)
     assert (check.value, check.limit, check.headroom) == ("11", "10", "-1")
 
@@ -151,6 +127,7 @@ def test_a_reduction_passes_an_open_breaker_and_doubt_and_one_step_more_does_not
     assert denials(order(Side.SELL, "10.1"), **troubled) == {
         "circuit_breaker": "circuit_open",
         "in_doubt": "symbol_in_doubt",
+        "position_limit": "short_not_allowed",
         "buying_power": "short_not_allowed",
     }
 
@@ -176,7 +153,9 @@ def test_without_a_fresh_quote_a_limit_reduction_passes_and_a_market_one_does_no
     changes: dict[str, Any], code: str
 ) -> None:
     assert denials(order(Side.SELL), position=Decimal("10"), **changes) == {}
-    assert denials(order(Side.SELL, limit=None), position=Decimal("10"), **changes) == {"data_quality": code}
+    refused = denials(order(Side.SELL, limit=None), position=Decimal("10"), **changes)
+    blind = {"order_size": "unpriced", "price_collar": "no_reference"} if changes.get("quote", QUOTE) is None else {}
+    assert refused == {"data_quality": code, **blind}
 
 
 def test_every_reason_is_listed_and_not_only_the_first() -> None:
@@ -191,6 +170,8 @@ def test_every_reason_is_listed_and_not_only_the_first() -> None:
         "replay_guard": "client_order_id_used",
         "circuit_breaker": "circuit_open",
         "data_quality": "never_seen",
+        "order_size": "unpriced",
+        "price_collar": "no_reference",
         "restricted_symbol": "symbol_not_allowed",
         "in_doubt": "symbol_in_doubt",
         "buying_power": "unknown",
@@ -201,7 +182,11 @@ def test_a_reduction_passes_reducing_and_one_step_more_does_not() -> None:
     held = {"position": Decimal("10"), "trading_states": (REDUCING,)}
     assert denials(order(Side.SELL, "10"), **held) == {}
     assert answer("trading_state", order(Side.SELL, "10"), **held).code == "reduces_risk"
-    assert denials(order(Side.SELL, "11"), **held) == {"trading_state": "reducing", "buying_power": "short_not_allowed"}
+    assert denials(order(Side.SELL, "11"), **held) == {
+        "trading_state": "reducing",
+        "position_limit": "short_not_allowed",
+        "buying_power": "short_not_allowed",
+    }
 
 
 def test_halted_admits_only_reductions_of_the_flatten_service() -> None:

@@ -3,25 +3,43 @@
 from backend.tradingbot.models.accounts import Account, ApiKey, RiskRow, Strategy
 from backend.tradingbot.models.breakers import Breaker, BreakerEvent
 from backend.tradingbot.models.cash_flows import CashFlow
+from backend.tradingbot.models.exposure import (
+    AccountExposure,
+    NameExposure,
+    SharedHeadroom,
+    StrategyExposure,
+    VolatilityLevel,
+)
 from backend.tradingbot.models.feeds import Feed
 from backend.tradingbot.models.journal import JournalEntry
+from backend.tradingbot.models.limits import DisabledPattern, LimitVersion, Permit
 from backend.tradingbot.models.orders import Execution, Order, Position
 from backend.tradingbot.models.recon import Break
+from backend.tradingbot.models.recon_blocks import ReconciliationBlock
 from backend.tradingbot.models.trading_states import TradingState
 
 __all__ = [
     "Account",
+    "AccountExposure",
     "ApiKey",
     "Break",
     "Breaker",
     "BreakerEvent",
     "CashFlow",
+    "DisabledPattern",
     "Execution",
     "Feed",
     "JournalEntry",
+    "LimitVersion",
+    "NameExposure",
     "Order",
+    "Permit",
     "Position",
+    "ReconciliationBlock",
     "RiskRow",
+    "SharedHeadroom",
     "Strategy",
+    "StrategyExposure",
     "TradingState",
+    "VolatilityLevel",
 ]

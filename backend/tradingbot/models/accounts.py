@@ -5,6 +5,7 @@ from django.db import models
 from django.db.models import Q
 
 from backend.tradingbot.data.calendar import CALENDARS, XNYS
+from backend.tradingbot.risk.limit_profiles import PROFILES
 
 ROLES = ["viewer", "trader", "risk", "admin"]
 CAPABILITIES = ["feed", "force_reset"]
@@ -31,6 +32,12 @@ class Account(models.Model):
         default=XNYS,
         help_text="When its trading day begins: with the exchange's session, or round the clock at 17:00 New York.",
     )
+    profile = models.CharField(
+        max_length=32,
+        choices=[(name, name) for name in PROFILES],
+        default="default",
+        help_text="Which controls it must have; an order is denied while one of their limits is not set.",
+    )
     active = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -38,6 +45,7 @@ class Account(models.Model):
         ordering = ["code"]
         constraints = [
             models.CheckConstraint(condition=Q(session_calendar__in=SESSION_CALENDARS), name="account_calendar_known"),
+            models.CheckConstraint(condition=Q(profile__in=list(PROFILES)), name="account_profile_known"),
             models.UniqueConstraint(fields=["code"], name="account_code_once"),
             models.UniqueConstraint(fields=["broker_account"], name="account_broker_account_once"),
         ]

@@ -33,6 +33,9 @@ class Order(models.Model):
     filled_qty = money(default=0)
     avg_price = money(null=True, blank=True)
     reserved_price = money(default=0)
+    reduces = models.BooleanField(default=False, help_text="It only reduced the position when it was decided.")
+    greeks = models.JSONField(default=dict, blank=True, help_text="Of one unit, as the strategy sent them.")
+    permit_id = models.CharField(max_length=48, blank=True)
     decision = models.JSONField(default=dict)
     snapshot = models.JSONField(default=dict)
     evidence = models.JSONField(default=dict)
@@ -61,6 +64,8 @@ class Order(models.Model):
             ),
         ]
         indexes = [
+            models.Index(fields=["account", "symbol", "created_at"], name="order_lately"),
+            models.Index(fields=["account", "created_at"], name="order_reductions", condition=Q(reduces=True)),
             models.Index(
                 fields=["account", "symbol"],
                 name="order_open",

@@ -1,8 +1,7 @@
 """The one frozen snapshot that an order is judged by. Read under the account's lock when the order is to be placed.
 
-Everything that the gates may know comes in one statement. It is made of sections: each is a sub-select that gives one
-JSON value (money as text, so that it stays exact) and a function that turns it into fields of the snapshot. ``STOPS``
-are the sections that are read again right before the send.
+Everything that the gates may know comes in one statement, made of sections (``risk_sections``) whose answers become
+parts of the snapshot (``risk_parts``); the market data store was asked before, in its one round trip.
 """
 
 from __future__ import annotations
@@ -18,38 +17,20 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Q
 
+from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import UnavailableError
+from backend.tradingbot.core.occ import parse_option
 from backend.tradingbot.core.values import OrderIntent
-from backend.tradingbot.execution.order_state import OPEN
 from backend.tradingbot.hot_state import HotState
-from backend.tradingbot.models import Account, Order, RiskRow
+from backend.tradingbot.models import Account, Order, RiskRow, Strategy
 from backend.tradingbot.risk.gates import OpenBreaker, Quote, RiskSnapshot
+from backend.tradingbot.risk.limits import scopes_of
+from backend.tradingbot.risk.snapshot import Rates
 from backend.tradingbot.risk.trading_state import ScopeState
-
-OPEN_WORDS = ", ".join(f"'{status}'" for status in sorted(OPEN))  # literal, so that the partial index fits
-
-STOPS = {
-    "breakers": """
-        SELECT coalesce(jsonb_agg(jsonb_build_object('scope', scope, 'reason', reason,
-          'open', tripped_at IS NOT NULL, 'evaluated_at', evaluated_at) ORDER BY scope), '[]')
-        FROM tradingbot_breaker WHERE scope = ANY(%(scopes)s)""",
-    "trading_states": """
-        SELECT coalesce(jsonb_agg(jsonb_build_object('scope', scope, 'state', state, 'reason', reason)
-          ORDER BY scope), '[]')
-        FROM tradingbot_tradingstate WHERE scope = ANY(%(scopes)s)""",
-}
-SECTIONS = {
-    **STOPS,
-    "position": """
-        SELECT to_jsonb(qty::text) FROM tradingbot_position WHERE account_id = %(account)s AND symbol = %(symbol)s""",
-    "working": f"""
-        SELECT jsonb_build_object(
-          'buys', coalesce(sum(qty - filled_qty) FILTER (WHERE side = 'buy'), 0)::text,
-          'sells', coalesce(sum(qty - filled_qty) FILTER (WHERE side = 'sell'), 0)::text,
-          'doubtful', count(*) FILTER (WHERE status = 'in_doubt' OR status = 'pending_submit' AND send_by < %(now)s))
-        FROM tradingbot_order WHERE account_id = %(account)s AND symbol = %(symbol)s
-          AND status IN ({OPEN_WORDS}) AND client_order_id <> %(client_order_id)s""",
-}
+from backend.tradingbot.risk.unit_risk import get_ready_for_options
+from backend.tradingbot.selectors import risk_parts as parts
+from backend.tradingbot.selectors.risk_parts import MarketReading, shared_scopes
+from backend.tradingbot.selectors.risk_sections import COMMON, SECTIONS, STOPS
 
 
 @dataclass(frozen=True)
@@ -68,18 +49,50 @@ def read_quote(hot: HotState, symbol: str) -> tuple[Quote | None, str | None]:
         return None, error.message
 
 
-def read_sections(sections: Mapping[str, str], order: OrderIntent, account: Account, now: datetime) -> Reading:
+def read_market(hot: HotState, order: OrderIntent, actor: str, clock: Clock, *, consume: bool) -> MarketReading:
+    """The last ticks of the symbol and of what it derives from, and the rate windows, in one round trip.
+
+    ``consume`` counts the order, once for its id; without it the windows are shown as they would be with the order.
+    """
+    contract = parse_option(order.symbol)
+    symbols = [order.symbol, *([contract.underlying] if contract else [])]
+    if contract:
+        get_ready_for_options()
+    windows = (f"key:{actor}", f"strategy:{order.strategy}", f"account:{order.account}")
+    now = Decimal(str(round(clock.time(), 3)))
+    try:
+        found = hot.market(symbols, windows, f"{order.account}:{order.client_order_id}", now, consume=consume)
+    except UnavailableError as error:
+        return MarketReading(None, None, None, error.message)
+    rates = Rates(now, *found.windows)
+    if found.problems:
+        return MarketReading(None, None, rates, "; ".join(found.problems))
+    return MarketReading(found.quotes[order.symbol], found.quotes[symbols[-1]], rates, None)
+
+
+def read_sections(
+    sections: Mapping[str, str], order: OrderIntent, account_id: int, strategy_id: int | None, now: datetime
+) -> Reading:
     """All ``sections`` by one statement."""
     about = {
-        "account": account.pk,
+        "account": account_id,
+        "strategy": strategy_id,
         "symbol": order.symbol,
+        "side": order.side.value,
+        "qty": order.qty,
+        "limit_price": order.limit_price,
+        "permit_id": order.permit_id,
         "scopes": [*_required_scopes(order), f"symbol:{order.symbol}"],
+        "limit_scopes": list(scopes_of(order)),
+        "shared_scopes": shared_scopes(order),
         "client_order_id": order.client_order_id,
+        "volatility_symbol": settings.TRADINGBOT.volatility_symbol,
         "now": now,
     }
     columns = ", ".join(f"({sql}) AS {name}" for name, sql in sections.items())
+    common = COMMON if "limits" in sections else ""
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT clock_timestamp(), {columns}", about)
+        cursor.execute(f"{common} SELECT clock_timestamp(), {columns}", about)
         at, *found = cursor.fetchone()
     values = (None if text is None else json.loads(text) for text in found)
     return Reading(at, dict(zip(sections, values, strict=True)))
@@ -88,33 +101,46 @@ def read_sections(sections: Mapping[str, str], order: OrderIntent, account: Acco
 def risk_snapshot(
     order: OrderIntent,
     account: Account,
+    strategy: Strategy,
     row: RiskRow,
-    market: tuple[Quote | None, str | None],
+    market: MarketReading,
     now: datetime,
     used: bool,
     flattening: bool = False,
 ) -> tuple[RiskSnapshot, datetime]:
     """Everything the gates may know, and the database's clock at that moment."""
-    reading = read_sections(SECTIONS, order, account, now)
-    working = reading.sections["working"]
-    quote, error = market
+    reading = read_sections(SECTIONS, order, account.pk, strategy.pk, now)
+    said = reading.sections
+    working, limits = said["working"], parts.limit_set(row.scope, account.profile, said["limits"])
+    rate = Decimal(str(settings.TRADINGBOT.risk_free_rate))
+    unit, problem = parts.unit_of(order, market, said["name"], limits, now, rate)
     snapshot = RiskSnapshot(
         now=now,
         id_used=used,
         flattening=flattening,
-        quote=quote,
-        market_data_error=error,
+        quote=market.quote,
+        market_data_error=market.error,
         max_tick_age=Decimal(account.max_tick_age_seconds),
         symbols=frozenset(account.symbols),
         cash=row.cash,
         reserved_cash=row.reserved_cash,
-        position=Decimal(reading.sections["position"] or 0),
+        position=Decimal(said["position"] or 0),
         working_buys=Decimal(working["buys"]),
         working_sells=Decimal(working["sells"]),
         doubtful_orders=working["doubtful"],
         market_collar_bps=account.market_collar_bps,
         equity_known=row.equity is not None,
         max_evaluated_age=3 * Decimal(str(settings.TRADINGBOT.mark_seconds)),
+        limits=limits,
+        headroom=parts.headroom(order, limits, said["headroom"]),
+        book=parts.book(said, unit, problem, row.equity),
+        resting=parts.resting(working),
+        recent=parts.recent(said),
+        rates=market.rates,
+        session=parts.market_session(account.session_calendar, now),
+        blocks=parts.blocks(row.scope, said["blocks"]),
+        volatility=parts.volatility(said["volatility"]),
+        permit=parts.permit(order, said["permit"]),
         **_stops(reading, order, now),
     )
     return snapshot, reading.at
@@ -122,7 +148,7 @@ def risk_snapshot(
 
 def with_stops_of_now(order: OrderIntent, account: Account, snapshot: RiskSnapshot) -> tuple[RiskSnapshot, datetime]:
     """``snapshot`` with what stops trading as it stands now, and the database's clock. One statement, no lock."""
-    reading = read_sections(STOPS, order, account, snapshot.now)
+    reading = read_sections(STOPS, order, account.pk, None, snapshot.now)
     return replace(snapshot, **_stops(reading, order, snapshot.now)), reading.at
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from backend.tradingbot.core.errors import FieldErrors, InvalidInputError
 from backend.tradingbot.core.parsing import parse_symbol
 from backend.tradingbot.data.calendar import CALENDARS, XNYS
+from backend.tradingbot.risk.limit_profiles import PROFILES
 
 CODE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 ACCOUNT_CHANGES = frozenset(
@@ -19,6 +20,7 @@ ACCOUNT_CHANGES = frozenset(
         "max_mark_age_seconds",
         "market_collar_bps",
         "session_calendar",
+        "profile",
         "active",
     }
 )
@@ -76,6 +78,8 @@ def _check(fields: Mapping[str, Any], *, needed: tuple[str, ...]) -> None:
         text = fields.get(name, "")
         if not isinstance(text, str) or len(text) > longest or not text.isprintable():
             errors.add(name, text, f"must be at most {longest} printable characters", "send a shorter, plain text")
+    if fields.get("profile", "default") not in PROFILES:
+        errors.add("profile", fields["profile"], "is not a profile", "use " + ", ".join(PROFILES))
     symbols = fields.get("symbols", [])
     for symbol in symbols:
         parse_symbol(symbol, "symbols", errors)

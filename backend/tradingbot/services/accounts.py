@@ -15,7 +15,8 @@ from django.db import transaction
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, Clock
 from backend.tradingbot.core.errors import ConflictError, NotFoundError
 from backend.tradingbot.core.values import plain
-from backend.tradingbot.models import Account, Breaker, RiskRow, Strategy, TradingState
+from backend.tradingbot.models import Account, AccountExposure, Breaker, RiskRow, Strategy, TradingState
+from backend.tradingbot.risk.exposure import NOTHING
 from backend.tradingbot.services import journal
 from backend.tradingbot.services.account_fields import (
     check_account_change,
@@ -25,6 +26,7 @@ from backend.tradingbot.services.account_fields import (
 )
 from backend.tradingbot.services.breakers import limits_of, lock_breaker
 from backend.tradingbot.services.constraints import refused_by
+from backend.tradingbot.services.limits import start_limits
 from backend.tradingbot.services.locks import FIRM, account_scope, lock_risk
 from backend.tradingbot.services.marking import first_mark
 
@@ -40,6 +42,7 @@ def create_account(
     code: str,
     cash: Decimal | None,
     breaker: dict[str, Any] | None = None,
+    limits: Mapping[str, Decimal | None] | None = None,
     actor: str = "setup",
     clock: Clock = SYSTEM_CLOCK,
     **fields: Any,
@@ -47,6 +50,7 @@ def create_account(
     """An account with its risk row and its breaker. ``cash`` None means unknown, which denies every purchase.
 
     It holds nothing yet, so its equity is its cash: the breaker is marked here, and a first order need not wait.
+    It starts with the limits of its ``profile``; ``limits`` stand in their place or beside them, None leaves one out.
     Raises InvalidInputError naming every wrong field, ConflictError when the code or the broker's account is taken.
     """
     check_new_account(code=code, **fields)
@@ -74,8 +78,10 @@ def create_account(
         )
         guard.save()
         TradingState.objects.create(scope=guard.scope)
+        AccountExposure.objects.create(account=account, low=list(NOTHING), high=list(NOTHING), updated_at=clock.now())
+        start_limits(account, limits or {}, actor=actor, now=clock.now())
         data = {"cash": plain(cash), "broker_account": broker_account, "breaker": _texts(breaker or {})}
-        data |= _texts(fields)
+        data |= {**_texts(fields), "limits": {kind: plain(value) for kind, value in (limits or {}).items()}}
         journal.append(
             firm, kind="account_created", actor=actor, subject=account_scope(code), data=data, at=clock.now()
         )

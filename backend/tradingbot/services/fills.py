@@ -17,7 +17,7 @@ from backend.tradingbot.execution.order_state import OPEN, UNRESOLVED, WORKING, 
 from backend.tradingbot.infra import failpoints
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.models import Account, Execution, Order, Position, RiskRow
-from backend.tradingbot.services import breakers, journal
+from backend.tradingbot.services import breakers, exposures, journal
 from backend.tradingbot.services.locks import account_scope, lock_risk
 from backend.tradingbot.services.order_life import record_answer, release_cash, transition
 
@@ -99,6 +99,7 @@ def book_execution(account: Account, fill: BrokerFillActivity, *, clock: Clock) 
             )
         else:
             transition(row, order, event, evidence, cause="broker", clock=clock)
+        exposures.follow(order, now=clock.now(), executed=sign * fill.qty, price=fill.price)
         failpoints.hit("fills.before_commit", order.client_order_id, OperationalError)
     if overfilled:
         breakers.trip(

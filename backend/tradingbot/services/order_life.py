@@ -18,10 +18,12 @@ from backend.tradingbot.execution.order_state import OPEN, UNRESOLVED, Event, St
 from backend.tradingbot.infra import failpoints
 from backend.tradingbot.infra.metrics import TRANSITIONS
 from backend.tradingbot.models import Order, RiskRow
-from backend.tradingbot.services import journal
+from backend.tradingbot.services import exposures, journal
 from backend.tradingbot.services.locks import locked_order
 
 log = structlog.get_logger(__name__)
+
+EXECUTED = frozenset({Event.FILL, Event.PARTIAL_FILL})  # whoever books an execution moves the exposure with it
 
 
 def record_answer(
@@ -71,5 +73,7 @@ def transition(row: RiskRow, order: Order, event: Event, evidence: dict[str, Any
         "evidence": {name: str(value) for name, value in evidence.items()},
     }
     journal.append_with_order(row, order, kind="order_transition", actor=cause, data=data, at=now)
+    if before in OPEN and is_terminal(order.status) and event not in EXECUTED:
+        exposures.follow(order, now=now)
     TRANSITIONS.labels(str(event), str(order.status)).inc()
     log.info("order_transition", client_order_id=order.client_order_id, before=before, after=str(order.status))

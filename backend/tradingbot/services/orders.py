@@ -6,9 +6,9 @@ most once, and not after ``send_by``; a denial is stored, never rolled back; an 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 from typing import Any
 
 import structlog
@@ -20,19 +20,23 @@ from backend.tradingbot.brokers.registry import execution_client
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, Clock
 from backend.tradingbot.core.errors import ConflictError, NotFoundError, TradingbotError
 from backend.tradingbot.core.ids import digest
-from backend.tradingbot.core.values import OrderIntent
+from backend.tradingbot.core.values import OrderIntent, plain
 from backend.tradingbot.execution.order_state import Event, Status, next_status
 from backend.tradingbot.hot_state import HotState
 from backend.tradingbot.infra import failpoints, metrics
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import TRACE_ID
 from backend.tradingbot.models import Account, Order, RiskRow, Strategy
-from backend.tradingbot.risk.gates import Decision, RiskSnapshot, evaluate, reserved_price
-from backend.tradingbot.selectors.risk import read_quote, risk_snapshot, with_stops_of_now
-from backend.tradingbot.services import breakers, journal
+from backend.tradingbot.risk.gate_book import reserved_cash_a_unit
+from backend.tradingbot.risk.gates import Decision, RiskSnapshot, evaluate
+from backend.tradingbot.risk.snapshot_json import to_json
+from backend.tradingbot.selectors.risk import read_market, risk_snapshot, with_stops_of_now
+from backend.tradingbot.selectors.risk_parts import MarketReading, headroom
+from backend.tradingbot.services import breakers, exposures, journal
 from backend.tradingbot.services.claims import claim
 from backend.tradingbot.services.locks import account_scope, lock_risk
 from backend.tradingbot.services.order_life import record_answer
+from backend.tradingbot.services.permits import after_decision
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +72,7 @@ def submit_order(
     begun = clock.monotonic()
     with metrics.stage("whole"):
         with metrics.stage("market_data"):
-            market = read_quote(hot_state(), intent.symbol)
+            market = read_market(hot_state(), intent, actor, clock, consume=True)
         with metrics.stage("decide"):
             judged = _decide(intent, account, strategy, market, actor, flattening, clock)
         if judged is None:
@@ -81,17 +85,17 @@ def submit_order(
     return Submission(order, replayed=False)
 
 
-def check_order(intent: OrderIntent, *, clock: Clock = SYSTEM_CLOCK) -> Decision:
+def check_order(intent: OrderIntent, *, actor: str = "", clock: Clock = SYSTEM_CLOCK) -> Decision:
     """The decision that ``submit_order`` would make now; nothing is written."""
     account = Account.objects.filter(code=intent.account).first()
     strategy = Strategy.objects.filter(code=intent.strategy).first()
-    account, _ = _require_active(intent, account, strategy)
-    market = read_quote(hot_state(), intent.symbol)
+    account, strategy = _require_active(intent, account, strategy)
+    market = read_market(hot_state(), intent, actor, clock, consume=False)
     row = RiskRow.objects.filter(pk=account_scope(account.code)).first()
     if row is None:
         raise NotFoundError("the account has no risk row", code="account_not_ready", remedy="set the account up")
     used = Order.objects.filter(account=account, client_order_id=intent.client_order_id).exists()
-    snapshot, _ = risk_snapshot(intent, account, row, market, clock.now(), used)
+    snapshot, _ = risk_snapshot(intent, account, strategy, row, market, clock.now(), used)
     return evaluate(intent, snapshot)
 
 
@@ -109,7 +113,7 @@ def _decide(
     intent: OrderIntent,
     account: Account,
     strategy: Strategy,
-    market: Any,
+    market: MarketReading,
     actor: str,
     flattening: bool,
     clock: Clock,
@@ -122,25 +126,40 @@ def _decide(
             return None
         failpoints.hit("submit.id_claimed", order.client_order_id)
         row = lock_risk(account_scope(account.code))
-        snapshot, database_time = risk_snapshot(intent, row.account, row, market, now, False, flattening)
-        decision = evaluate(intent, snapshot)
-        order.decision = decision.as_dict()
-        order.snapshot = {name: str(value) for name, value in vars(snapshot).items()}
+        read = risk_snapshot(intent, row.account, strategy, row, market, now, False, flattening)
+        decision, snapshot = _judge(order, intent, read[0])
+        order.decision, order.snapshot = decision.as_dict(), to_json(snapshot)
         order.status = next_status(order.status, Event.RESERVE if decision.allowed else Event.DENY)
+        order.reduces = snapshot.is_reduction(intent)
         if decision.allowed:
-            price = reserved_price(intent, snapshot) or Decimal(0)
-            order.reserved_price = price.quantize(Decimal("1e-9")) if intent.side.sign > 0 else Decimal(0)
+            price = reserved_cash_a_unit(intent, snapshot) or Decimal(0)
+            order.reserved_price = price.quantize(Decimal("1e-9"), ROUND_UP)
             row.reserved_cash += order.reserved_price * order.qty
-            order.send_by = database_time + timedelta(seconds=settings.TRADINGBOT.send_by_seconds)
+            order.send_by = read[1] + timedelta(seconds=settings.TRADINGBOT.send_by_seconds)
         failed = [check.code for check in decision.checks if not check.passed]
         data = {"before": "new", "after": str(order.status), "body": intent.canonical(), "failed": failed}
         kind = "order_reserved" if decision.allowed else "order_denied"
         journal.append_with_order(row, order, kind=kind, actor=actor, data=data, at=now, deciding=True)
+        after_decision(row, order, intent, snapshot, decision)
         failpoints.hit("submit.before_intent_commit", order.client_order_id)
     for check in decision.checks:
         if not check.passed:
             metrics.DENIALS.labels(check.gate, check.code).inc()
     return order, snapshot
+
+
+def _judge(order: Order, intent: OrderIntent, snapshot: RiskSnapshot) -> tuple[Decision, RiskSnapshot]:
+    """The decision, its exposure taken when it is a yes. Headroom above the account is taken last; when it went to
+    others since the snapshot was read, the order is judged again by what is left, with those rows locked."""
+    decision = evaluate(intent, snapshot)
+    if not decision.allowed or exposures.reserve(order, intent, snapshot):
+        return decision, snapshot
+    left = headroom(intent, snapshot.limits, exposures.locked_headroom(intent))
+    snapshot = replace(snapshot, headroom=left)
+    decision = evaluate(intent, snapshot)
+    if decision.allowed and not exposures.reserve(order, intent, snapshot):
+        raise RuntimeError(f"{order.client_order_id} fits, and its headroom cannot be taken; nothing is committed")
+    return decision, snapshot
 
 
 def _new_order(intent: OrderIntent, account: Account, strategy: Strategy, now: datetime) -> Order:
@@ -155,6 +174,8 @@ def _new_order(intent: OrderIntent, account: Account, strategy: Strategy, now: d
         type=intent.type.value,
         limit_price=intent.limit_price,
         time_in_force=intent.time_in_force.value,
+        greeks={name: plain(value) for name, value in intent.greeks.items()},
+        permit_id=intent.permit_id or "",
         build_id=build_id(),
         trace_id=TRACE_ID.get(),
         created_at=now,

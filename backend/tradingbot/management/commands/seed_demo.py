@@ -19,6 +19,23 @@ from backend.tradingbot.services.feeds import declare_feed
 from backend.tradingbot.services.keys import create_key
 
 SYMBOLS = ["AAPL", "MSFT", "SPY"]
+# generous, so that nobody who tries things out is stopped by accident, and visible like any other: GET limits
+LIMITS: dict[str, Decimal | None] = {
+    "order_qty_max": Decimal(10_000),
+    "order_notional_max": Decimal(500_000),
+    "gross_exposure_max": Decimal(2_000_000),
+    "net_exposure_max": Decimal(2_000_000),
+    "concentration_max_bps": Decimal(10_000),
+    "order_rate_key_per_min": Decimal(60_000),
+    "order_rate_strategy_per_min": Decimal(60_000),
+    "order_rate_account_per_min": Decimal(60_000),
+    "reducing_rate_account_per_min": Decimal(60_000),
+    "duplicate_orders_max": Decimal(10_000),
+    "duplicate_window_seconds": Decimal(1),
+    "repeat_orders_max": Decimal(100_000),
+    "repeat_window_seconds": Decimal(60),
+    "name_beta_exposure_max": Decimal(2_000_000),
+}
 BREAKER = {"cooldown_sec": 5, "max_error_rate_per_min": 20}
 
 
@@ -52,6 +69,7 @@ class Command(BaseCommand):
             max_mark_age_seconds=3600,
             session_calendar=ROUND_THE_CLOCK,
             breaker=BREAKER,
+            limits=LIMITS,
         )
         declare_feed(
             code="demo",

@@ -1,0 +1,34 @@
+"""Blocks on new risk: placed by the end of the day or by a person, lifted by a named person with a reason."""
+
+from django.db import models
+from django.db.models import Q
+
+from backend.tradingbot.models.accounts import Account
+
+
+class ReconciliationBlock(models.Model):
+    """While it is not lifted, the account takes only orders that reduce its positions."""
+
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="blocks")
+    session = models.DateField(null=True, blank=True, help_text="The session whose reconciliation placed it.")
+    reason = models.CharField(max_length=200)
+    placed_by = models.CharField(max_length=120)
+    placed_at = models.DateTimeField()
+    lifted_at = models.DateTimeField(null=True, blank=True)
+    lifted_by = models.CharField(max_length=120, blank=True)
+    lift_reason = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(lifted_at__isnull=True) | (~Q(lifted_by="") & ~Q(lift_reason="")),
+                name="reconciliation_block_lifted_by_someone",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["account"], name="reconciliation_block_open", condition=Q(lifted_at__isnull=True)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.account} {self.reason}"

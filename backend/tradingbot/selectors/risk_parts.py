@@ -1,0 +1,211 @@
+"""From what the database and the market data store said to the parts of the risk snapshot; no part is guessed.
+
+Invariant: what is not there becomes None or a problem in words, never a number that passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from backend.tradingbot.core.errors import InvalidInputError
+from backend.tradingbot.core.occ import parse_option
+from backend.tradingbot.core.values import OrderIntent
+from backend.tradingbot.data import calendar
+from backend.tradingbot.risk.exposure import EMPTY_NAME, MEASURES, BookRisk, NameRisk, UnitRisk
+from backend.tradingbot.risk.gates import Quote
+from backend.tradingbot.risk.limit_profiles import profile_named
+from backend.tradingbot.risk.limits import SHARED, Limit, LimitSet, scopes_of
+from backend.tradingbot.risk.snapshot import (
+    Block,
+    Book,
+    Headroom,
+    MarketSession,
+    Permit,
+    Rates,
+    Recent,
+    Resting,
+)
+from backend.tradingbot.risk.snapshot_json import from_json
+from backend.tradingbot.risk.unit_risk import Known, Mark, SuppliedGreeks, unit_risk
+from backend.tradingbot.risk.volatility import Level, Volatility
+
+ALWAYS_FRESH = Decimal(10**9)
+
+
+@dataclass(frozen=True)
+class MarketReading:
+    """What the market data store said in its one round trip; ``error`` when it could not."""
+
+    quote: Quote | None
+    underlying: Quote | None
+    rates: Rates | None
+    error: str | None
+
+
+def limit_set(account_scope: str, profile: str, rows: list[list[Any]]) -> LimitSet:
+    limits = tuple(Limit(scope, kind, Decimal(value), version) for scope, kind, value, version in rows)
+    return LimitSet(account_scope, tuple(profile_named(profile).values), limits)
+
+
+def shared_scopes(order: OrderIntent) -> list[str]:
+    """The scopes above the account, in the order in which their rows are locked."""
+    return sorted(scope for scope in scopes_of(order) if not scope.startswith("account:"))
+
+
+def headroom(order: OrderIntent, limits: LimitSet, reserved: Mapping[str, str]) -> tuple[Headroom, ...]:
+    """Each limit above the account that applies, with what is taken of it."""
+    above = {row.scope: row.value for row in limits.rows if row.kind == SHARED}
+    return tuple(
+        Headroom(scope, above[scope], Decimal(reserved.get(scope, "0")))
+        for scope in shared_scopes(order)
+        if scope in above
+    )
+
+
+def _vector(raw: list[str]) -> tuple[Decimal, ...]:
+    if len(raw) != len(MEASURES):
+        raise ValueError(f"an exposure has {len(raw)} measures, this build knows {len(MEASURES)}")
+    return tuple(Decimal(value) for value in raw)
+
+
+def book_risk(raw: Mapping[str, Any] | None) -> BookRisk | None:
+    if raw is None:
+        return None
+    figures = (Decimal(raw["gross"]), Decimal(raw["short"]), _vector(raw["low"]), _vector(raw["high"]))
+    return BookRisk(*figures, raw["unknown"], raw["unstressed"])
+
+
+def name_risk_of(raw: Mapping[str, Any] | None) -> NameRisk:
+    if raw is None:
+        return EMPTY_NAME
+    figures = (Decimal(raw["gross"]), Decimal(raw["short"]), _vector(raw["low"]), _vector(raw["high"]))
+    return NameRisk(*figures, raw["known"], raw["stressed"])
+
+
+def stored_unit(raw: Mapping[str, Any] | None) -> UnitRisk | None:
+    """The unit as it was last known; None when it never was, or when this build cannot read it."""
+    if raw is None or raw["unit"] is None:
+        return None
+    try:
+        unit: UnitRisk = from_json(UnitRisk, raw["unit"], "unit")
+    except InvalidInputError:
+        return None
+    return unit if len(unit.measures) == len(MEASURES) else None
+
+
+def supplied_greeks(raw: Mapping[str, Any] | None) -> SuppliedGreeks | None:
+    if raw is None or raw["supplied_at"] is None:
+        return None
+    values = {name: Decimal(value) for name, value in raw["supplied"].items()}
+    return SuppliedGreeks(values, datetime.fromisoformat(raw["supplied_at"]), "feed")
+
+
+def _mark(quote: Quote | None) -> Mark | None:
+    return None if quote is None else Mark(quote.price, quote.as_of)
+
+
+def unit_of(
+    order: OrderIntent,
+    market: MarketReading,
+    name: Mapping[str, Any] | None,
+    limits: LimitSet,
+    now: datetime,
+    rate: Decimal,
+) -> tuple[UnitRisk | None, str]:
+    """What one unit risks now. A share without a quote keeps what was last known of it, so that people are let out."""
+    oldest = limits.tightest("greeks_max_age_seconds")
+    offered = SuppliedGreeks(order.greeks, now, "order") if order.greeks else None
+    known = Known(
+        symbol=order.symbol,
+        now=now,
+        mark=_mark(market.quote),
+        underlying=_mark(market.underlying),
+        stored=supplied_greeks(name),
+        offered=offered,
+        max_age=ALWAYS_FRESH if oldest is None else oldest.value,
+        rate=rate,
+    )
+    unit, problem = unit_risk(known)
+    if unit is None and parse_option(order.symbol) is None:
+        return stored_unit(name), problem
+    return unit, problem
+
+
+def book(sections: Mapping[str, Any], unit: UnitRisk | None, problem: str, equity: Decimal | None) -> Book:
+    sums, part, working = sections["sums"], sections["strategy_part"], sections["working"]
+    oldest = None if sums is None else sums["oldest_greeks"]
+    return Book(
+        sums=book_risk(sums),
+        name=name_risk_of(sections["name"]),
+        unit=unit,
+        unit_problem=problem,
+        equity=equity,
+        oldest_greeks=None if oldest is None else datetime.fromisoformat(oldest),
+        strategy_gross=Decimal(part["gross"]) if part else Decimal(0),
+        strategy_position=Decimal(part["position"]) if part else Decimal(0),
+        strategy_buys=Decimal(working["strategy_buys"]),
+        strategy_sells=Decimal(working["strategy_sells"]),
+    )
+
+
+def resting(working: Mapping[str, Any]) -> Resting:
+    lowest, highest = working["lowest_sell"], working["highest_buy"]
+    return Resting(
+        lowest_sell=None if lowest is None else Decimal(lowest),
+        highest_buy=None if highest is None else Decimal(highest),
+        unpriced_sells=working["unpriced_sells"],
+        unpriced_buys=working["unpriced_buys"],
+    )
+
+
+def recent(sections: Mapping[str, Any]) -> Recent:
+    counts = sections["recent"]
+    return Recent(counts["duplicates"], counts["repeats"], sections["reductions"], sections["pattern"])
+
+
+def blocks(scope: str, reasons: list[str]) -> tuple[Block, ...]:
+    return tuple(Block(scope, reason) for reason in reasons)
+
+
+def volatility(raw: Mapping[str, Any] | None) -> Volatility | None:
+    if raw is None:
+        return None
+    return Volatility(Level(raw["level"]), Decimal(raw["value"]), datetime.fromisoformat(raw["as_of"]))
+
+
+def permit(order: OrderIntent, raw: Mapping[str, Any] | None) -> Permit | None:
+    if raw is None or order.permit_id is None:
+        return None
+    limit_price = raw["limit_price"]
+    return Permit(
+        permit_id=order.permit_id,
+        account=raw["account"],
+        strategy=raw["strategy"],
+        symbol=raw["symbol"],
+        side=raw["side"],
+        qty=Decimal(raw["qty"]),
+        limit_price=None if limit_price is None else Decimal(limit_price),
+        expires_at=datetime.fromisoformat(raw["expires_at"]),
+        used=raw["used"],
+        by=raw["by"],
+    )
+
+
+def market_session(name: str, now: datetime) -> MarketSession | None:
+    """Where ``now`` stands in the account's calendar; None when the calendar has no answer, which denies."""
+    try:
+        if calendar.is_open(now, name):
+            today = calendar.session_on(calendar.session_date(now, name), name)
+            if today is None:
+                return None
+            return MarketSession(name, True, None, today.closes_at, today.early_close)
+        coming = calendar.session_on(calendar.session_date(now, name), name)
+        if coming is None or coming.opens_at <= now:
+            coming = calendar.next_session(calendar.session_date(now, name), name)
+        return MarketSession(name, False, coming.opens_at, None, coming.early_close)
+    except InvalidInputError:
+        return None

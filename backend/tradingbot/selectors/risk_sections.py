@@ -1,0 +1,110 @@
+"""The sections of the risk snapshot as SQL: each is a sub-select that gives one JSON value, money as text.
+
+``STOPS`` are the sections that are read again right before the send. ``COMMON`` comes before them: the limits that
+apply now, since how far back recent orders count is itself a limit.
+"""
+
+from __future__ import annotations
+
+from backend.tradingbot.execution.order_state import OPEN
+
+OPEN_WORDS = ", ".join(f"'{status}'" for status in sorted(OPEN))  # literal, so that the partial index fits
+
+COMMON = """
+    WITH limits AS MATERIALIZED (
+      SELECT DISTINCT ON (scope, kind) scope, kind, value, version FROM tradingbot_limitversion
+      WHERE scope = ANY(%(limit_scopes)s) AND state = 'in_force' AND effective_from <= %(now)s
+      ORDER BY scope, kind, version DESC),
+    windows AS MATERIALIZED (
+      SELECT make_interval(secs => max(value) FILTER (WHERE kind = 'duplicate_window_seconds')::float) AS duplicate,
+        make_interval(secs => max(value) FILTER (WHERE kind = 'repeat_window_seconds')::float) AS repeat
+      FROM limits)"""
+
+STOPS = {
+    "breakers": """
+        SELECT coalesce(jsonb_agg(jsonb_build_object('scope', scope, 'reason', reason,
+          'open', tripped_at IS NOT NULL, 'evaluated_at', evaluated_at) ORDER BY scope), '[]')
+        FROM tradingbot_breaker WHERE scope = ANY(%(scopes)s)""",
+    "trading_states": """
+        SELECT coalesce(jsonb_agg(jsonb_build_object('scope', scope, 'state', state, 'reason', reason)
+          ORDER BY scope), '[]')
+        FROM tradingbot_tradingstate WHERE scope = ANY(%(scopes)s)""",
+}
+
+EXPOSURE = {
+    "position": """
+        SELECT to_jsonb(qty::text) FROM tradingbot_position WHERE account_id = %(account)s AND symbol = %(symbol)s""",
+    "working": f"""
+        SELECT jsonb_build_object(
+          'buys', coalesce(sum(qty - filled_qty) FILTER (WHERE side = 'buy'), 0)::text,
+          'sells', coalesce(sum(qty - filled_qty) FILTER (WHERE side = 'sell'), 0)::text,
+          'strategy_buys', coalesce(
+            sum(qty - filled_qty) FILTER (WHERE side = 'buy' AND strategy_id = %(strategy)s), 0)::text,
+          'strategy_sells', coalesce(
+            sum(qty - filled_qty) FILTER (WHERE side = 'sell' AND strategy_id = %(strategy)s), 0)::text,
+          'doubtful', count(*) FILTER (WHERE status = 'in_doubt' OR status = 'pending_submit' AND send_by < %(now)s),
+          'lowest_sell', (min(limit_price) FILTER (WHERE side = 'sell'))::text,
+          'highest_buy', (max(limit_price) FILTER (WHERE side = 'buy'))::text,
+          'unpriced_sells', count(*) FILTER (WHERE side = 'sell' AND limit_price IS NULL),
+          'unpriced_buys', count(*) FILTER (WHERE side = 'buy' AND limit_price IS NULL))
+        FROM tradingbot_order WHERE account_id = %(account)s AND symbol = %(symbol)s
+          AND status IN ({OPEN_WORDS}) AND client_order_id <> %(client_order_id)s""",
+    "sums": """
+        SELECT jsonb_build_object('gross', gross::text, 'short', short::text, 'low', low::text[], 'high', high::text[],
+          'unknown', unknown, 'unstressed', unstressed, 'oldest_greeks', oldest_greeks)
+        FROM tradingbot_accountexposure WHERE account_id = %(account)s""",
+    "name": """
+        SELECT jsonb_build_object('gross', gross::text, 'short', short::text, 'low', low::text[], 'high', high::text[],
+          'known', known, 'stressed', stressed, 'unit', unit, 'supplied', supplied, 'supplied_at', supplied_at,
+          'supplied_by', supplied_by)
+        FROM tradingbot_nameexposure WHERE account_id = %(account)s AND symbol = %(symbol)s""",
+    "strategy_part": """
+        SELECT jsonb_build_object('position', position::text, 'gross', gross::text) FROM tradingbot_strategyexposure
+        WHERE account_id = %(account)s AND strategy_id = %(strategy)s AND symbol = %(symbol)s""",
+}
+
+SECTIONS = {
+    **STOPS,
+    **EXPOSURE,
+    "limits": """
+        SELECT coalesce(jsonb_agg(jsonb_build_array(scope, kind, trim_scale(value)::text, version)
+          ORDER BY scope, kind), '[]')
+        FROM limits WHERE value IS NOT NULL""",
+    "headroom": """
+        SELECT coalesce(jsonb_object_agg(scope, reserved::text), '{}') FROM tradingbot_sharedheadroom
+        WHERE scope = ANY(%(shared_scopes)s)""",
+    "recent": """
+        SELECT jsonb_build_object(
+          'duplicates', count(*) FILTER (
+            WHERE limit_price IS NOT DISTINCT FROM %(limit_price)s AND created_at > %(now)s - windows.duplicate),
+          'repeats', count(*) FILTER (WHERE created_at > %(now)s - windows.repeat AND created_at > coalesce((
+            SELECT max(enabled_at) FROM tradingbot_disabledpattern AS pattern
+            WHERE pattern.account_id = %(account)s AND pattern.strategy_id = %(strategy)s
+              AND pattern.symbol = %(symbol)s AND pattern.side = %(side)s AND pattern.qty = %(qty)s), '-infinity')))
+        FROM tradingbot_order AS lately, windows
+        WHERE account_id = %(account)s AND symbol = %(symbol)s AND strategy_id = %(strategy)s
+          AND side = %(side)s AND qty = %(qty)s AND status NOT IN ('new', 'denied')
+          AND created_at > %(now)s - greatest(windows.duplicate, windows.repeat)
+          AND client_order_id <> %(client_order_id)s""",
+    "reductions": """
+        SELECT to_jsonb(count(*)) FROM tradingbot_order
+        WHERE account_id = %(account)s AND reduces AND created_at > %(now)s - interval '60 seconds'
+          AND client_order_id <> %(client_order_id)s""",
+    "pattern": """
+        SELECT to_jsonb(why) FROM tradingbot_disabledpattern
+        WHERE account_id = %(account)s AND strategy_id = %(strategy)s AND symbol = %(symbol)s AND side = %(side)s
+          AND qty = %(qty)s AND enabled_at IS NULL""",
+    "blocks": """
+        SELECT coalesce(jsonb_agg(reason ORDER BY id), '[]') FROM tradingbot_reconciliationblock
+        WHERE account_id = %(account)s AND lifted_at IS NULL""",
+    "volatility": """
+        SELECT jsonb_build_object('level', level, 'value', trim_scale(value)::text, 'as_of', as_of)
+        FROM tradingbot_volatilitylevel WHERE symbol = %(volatility_symbol)s""",
+    "permit": """
+        SELECT jsonb_build_object('symbol', permit.symbol, 'side', side, 'qty', trim_scale(qty)::text,
+          'limit_price', trim_scale(limit_price)::text, 'expires_at', expires_at, 'used', used_at IS NOT NULL,
+          'by', given_by, 'account', account.code, 'strategy', strategy.code)
+        FROM tradingbot_permit AS permit JOIN tradingbot_account AS account ON account.id = permit.account_id
+        JOIN tradingbot_strategy AS strategy ON strategy.id = permit.strategy_id
+        WHERE permit_id = %(permit_id)s""",
+}

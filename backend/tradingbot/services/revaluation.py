@@ -1,0 +1,170 @@
+"""Revaluation: every name of an account at today's price and Greeks, and the sums from scratch.
+
+Invariants: prices are read before the lock is taken; what is written is what the positions and open orders say, so a
+revaluation also mends whatever the running sums may have missed; a name without a price keeps the unit it last had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import OperationalError, connection
+
+from backend.tradingbot.core.clock import Clock
+from backend.tradingbot.core.errors import NotFoundError, UnavailableError
+from backend.tradingbot.core.occ import parse_option
+from backend.tradingbot.models import Account, LimitVersion, NameExposure, Position, Strategy, StrategyExposure
+from backend.tradingbot.risk.exposure import BETA, NameRisk, UnitRisk, book_of, name_risk
+from backend.tradingbot.risk.gates import Quote
+from backend.tradingbot.risk.snapshot_json import to_json
+from backend.tradingbot.risk.unit_risk import Known, Mark, SuppliedGreeks, unit_risk
+from backend.tradingbot.selectors.exposure import AccountNow, account_now
+from backend.tradingbot.selectors.risk_parts import ALWAYS_FRESH, stored_unit
+from backend.tradingbot.services.locks import account_scope, locked_risk
+from backend.tradingbot.services.orders import hot_state
+
+log = structlog.get_logger(__name__)
+
+ADD_SHARED = """
+INSERT INTO tradingbot_sharedheadroom AS shared (scope, reserved)
+SELECT scope, greatest(taken, 0) FROM unnest(%s::text[], %s::numeric[]) AS change(scope, taken) ORDER BY scope
+ON CONFLICT (scope) DO UPDATE SET reserved = greatest(shared.reserved + (
+  SELECT taken FROM unnest(%s::text[], %s::numeric[]) AS change(scope, taken) WHERE change.scope = shared.scope), 0)"""
+BATCH = 500
+WORTH_WRITING = Decimal("0.005")  # a share that moved less keeps the unit it had
+
+
+@dataclass(frozen=True)
+class Prices:
+    """The last ticks that a revaluation works with."""
+
+    now: datetime
+    quotes: Mapping[str, Quote | None]
+    max_age: Decimal
+    rate: Decimal
+
+    def mark(self, symbol: str) -> Mark | None:
+        quote = self.quotes.get(symbol)
+        return None if quote is None else Mark(quote.price, quote.as_of)
+
+
+def revalue(account: Account, *, clock: Clock) -> None:
+    """Bring every name of ``account`` and its sums up to date. Raises NotFoundError, UnavailableError."""
+    symbols = set(NameExposure.objects.filter(account=account).values_list("symbol", flat=True))
+    symbols |= set(Position.objects.filter(account=account).exclude(qty=0).values_list("symbol", flat=True))
+    prices = prices_of(account, symbols, clock.now())
+    with locked_risk(account_scope(account.code)):
+        revalue_now(account, account_now(account.pk), prices)
+
+
+def revalue_accounts(accounts: Iterable[Account], *, clock: Clock) -> None:
+    """Each; one that fails is logged and keeps its last figures, and the others are still revalued."""
+    for account in accounts:
+        try:
+            revalue(account, clock=clock)
+        except (NotFoundError, UnavailableError, OperationalError) as error:
+            log.warning("revaluation_failed", account=account.code, problem=str(error))
+
+
+def prices_of(account: Account, symbols: Iterable[str], now: datetime) -> Prices:
+    wanted = set(symbols)
+    options = (parse_option(symbol) for symbol in symbols)
+    wanted |= {contract.underlying for contract in options if contract is not None}
+    newest = LimitVersion.objects.filter(
+        scope=account_scope(account.code), kind="greeks_max_age_seconds", state="in_force", effective_from__lte=now
+    ).order_by("-version")
+    row = newest.first()
+    max_age = ALWAYS_FRESH if row is None or row.value is None else row.value
+    return Prices(now, hot_state().quotes(wanted), max_age, Decimal(str(settings.TRADINGBOT.risk_free_rate)))
+
+
+def _unit(row: NameExposure | None, symbol: str, prices: Prices) -> UnitRisk | None:
+    raw: dict[str, Any] | None = None if row is None else {"unit": row.unit}
+    contract = parse_option(symbol)
+    stored = None
+    if row is not None and row.supplied_at is not None:
+        values = {name: Decimal(value) for name, value in row.supplied.items()}
+        stored = SuppliedGreeks(values, row.supplied_at, "feed")
+    underlying = None if contract is None else prices.mark(contract.underlying)
+    known = Known(symbol, prices.now, prices.mark(symbol), underlying, stored, None, prices.max_age, prices.rate)
+    unit, before = unit_risk(known)[0], stored_unit(raw)
+    return before if unit is None or (before is not None and _much_the_same(unit, before)) else unit
+
+
+def _much_the_same(unit: UnitRisk, before: UnitRisk) -> bool:
+    """A share whose price hardly moved, at the same beta: not worth a write for every name of a large book."""
+    if unit.source != "share" or before.source != "share":
+        return False
+    same_beta = unit.measures[BETA] * before.notional == before.measures[BETA] * unit.notional
+    return same_beta and abs(unit.notional - before.notional) <= WORTH_WRITING * before.notional
+
+
+def revalue_now(account: Account, found: AccountNow, prices: Prices) -> None:
+    """The same under a lock that the caller holds."""
+    units = {symbol: _unit(found.names.get(symbol), symbol, prices) for symbol in found.quantities}
+    risks = {symbol: name_risk(units[symbol], *quantities) for symbol, quantities in found.quantities.items()}
+    _save_names(account, found, units, risks)
+    _save_parts(account, found, units)
+    book = book_of(risks.values())
+    ages = [
+        unit.as_of
+        for symbol, unit in units.items()
+        if unit is not None and parse_option(symbol) is not None and any(found.quantities[symbol])
+    ]
+    sums = found.sums
+    sums.gross, sums.short, sums.low, sums.high = book.gross, book.short, list(book.low), list(book.high)
+    sums.unknown, sums.unstressed = book.unknown, book.unstressed
+    sums.oldest_greeks, sums.updated_at = min(ages, default=None), prices.now
+    sums.save()
+
+
+def _save_names(
+    account: Account, found: AccountNow, units: Mapping[str, UnitRisk | None], risks: Mapping[str, NameRisk]
+) -> None:
+    rows = []
+    for symbol, risk in risks.items():
+        row = found.names.get(symbol) or NameExposure(account=account, symbol=symbol)
+        unit = to_json(units[symbol])
+        after = (risk.gross, risk.short, list(risk.low), list(risk.high), risk.known, risk.stressed, unit)
+        before = (row.gross, row.short, row.low, row.high, row.known, row.stressed, row.unit)
+        if row.pk is None or before != after:
+            row.gross, row.short, row.low, row.high, row.known, row.stressed, row.unit = after
+            rows.append(row)
+    fields = ["gross", "short", "low", "high", "known", "stressed", "unit"]
+    NameExposure.objects.bulk_create(
+        rows, BATCH, update_conflicts=True, unique_fields=["account", "symbol"], update_fields=fields
+    )
+
+
+def _save_parts(account: Account, found: AccountNow, units: Mapping[str, UnitRisk | None]) -> None:
+    """Each strategy's part, and what changed of the headroom above the account."""
+    rows, changes = [], {}
+    for (strategy_id, symbol), quantities in found.strategy_quantities.items():
+        row = found.parts.get((strategy_id, symbol))
+        if row is None:
+            row = StrategyExposure(account=account, strategy_id=strategy_id, symbol=symbol)
+        gross = name_risk(units.get(symbol), *quantities).gross
+        change = gross - row.gross
+        if row.pk is None or change:
+            row.gross = gross
+            rows.append(row)
+            changes[strategy_id, symbol] = change
+    StrategyExposure.objects.bulk_create(
+        rows, BATCH, update_conflicts=True, unique_fields=["account", "strategy", "symbol"], update_fields=["gross"]
+    )
+    codes = dict(Strategy.objects.values_list("pk", "code"))
+    above: dict[str, Decimal] = {}
+    for (strategy_id, symbol), change in changes.items():
+        strategy = f"strategy:{codes[strategy_id]}"
+        for scope in ("firm", strategy, f"symbol:{symbol}", f"{strategy}/symbol:{symbol}"):
+            above[scope] = above.get(scope, Decimal(0)) + change
+    if above:
+        scopes, taken = list(above), list(above.values())
+        with connection.cursor() as cursor:
+            cursor.execute(ADD_SHARED, [scopes, taken, scopes, taken])
