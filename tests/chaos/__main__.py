@@ -14,10 +14,19 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tests.chaos.faults import Counts
 from tests.chaos.house import House
 from tests.chaos.runner import Plan, run
 
-CONTROL = Plan(kills=1, others=0, seconds=90.0, orders=0, kills_needed=0, hits_needed=0, control=True)
+CONTROL = Plan(
+    counts=Counts(kills=1, singles=0, stops=0, servers=0),
+    seconds=60.0,
+    quiet_seconds=20.0,
+    orders=0,
+    kills_needed=0,
+    hits_needed=0,
+    control=True,
+)
 
 
 def main() -> int:

@@ -37,7 +37,7 @@ WEB_POINTS = (
     "cancel.mid_send",
 )
 WORKER_POINTS = ("recovery.before_record", "fills.before_commit", "fills.before_ack")
-RAISING_POINTS = ("broker.mid_send", "broker.answer_lost", "record.before_commit", "fills.before_commit")
+RAISING_POINTS = ("broker.mid_send", "broker.answer_lost", "fills.before_commit")
 SUBMIT_MODES = (
     "slow", "hang_before", "hang_after_accept", "drop_before", "drop_after_accept", "error_500",
     "error_500_after_accept", "garbage", "garbage_after_accept", "fill_before_ack", "late_arrival", "reject",
@@ -48,6 +48,24 @@ OTHER_MODES = (
     ("drop_after_accept", "cancel"), ("error_500", "cancel"), ("drop_before", "read"), ("duplicate_events", "any"),
     ("reorder_events", "any"), ("gap_events", "any"),
 )  # fmt: skip
+# The crash points in plain words, and the strikes that count for each: a name, or the end of one.
+CRASH_POINTS = {
+    "before the intent commit": (" at submit.before_intent_commit",),
+    "after it, before the send": (" at submit.before_send", " at submit.send_begins"),
+    "mid-send": (" at broker.mid_send",),
+    "broker accepted, answer lost": (" at broker.answer_lost",),
+    "answer read, before the second commit": (" at submit.before_record",),
+    "second commit fails": ("raise at record.before_commit",),
+    "killed in the second commit": ("kill at record.before_commit",),
+    "during recovery": (" at recovery.before_record",),
+    "during cancel": (" at cancel.before_send", " at cancel.mid_send"),
+    "during fill booking": (" at fills.before_commit",),
+    "fill before ack": (" at fills.before_ack",),
+    "two workers on one id": (" at submit.id_claimed",),
+    "valkey flushed": ("valkey flushed",),
+    "clock jump": ("clock jump",),
+    "redeploy mid-flight": ("redeploy",),
+}
 # A look-up of an order in doubt decides something: these make sure that there is one.
 PROVOCATION = {
     "recovery.before_record": {"mode": "drop_after_accept", "times": 2},
@@ -63,6 +81,16 @@ class Step:
     name: str
     strike: Callable[[], bool]
     dies: str = ""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How often: ``kills`` at each point and of each process, ``singles`` what has no point of its own, and so on."""
+
+    kills: int = 12
+    singles: int = 10
+    stops: int = 3
+    servers: int = 5
 
 
 @dataclass
@@ -81,6 +109,13 @@ class Record:
         self.kills += kill
         self.faults += not kill
 
+    def crash_points(self) -> dict[str, int]:
+        """How often each crash point was hit."""
+        return {
+            point: sum(times for name, times in self.times.items() if name.endswith(ends))
+            for point, ends in CRASH_POINTS.items()
+        }
+
 
 class Saboteur:
     """Knows every fault and does them to one house; only from the main thread, apart from ``broker_fault``."""
@@ -95,10 +130,16 @@ class Saboteur:
 
     # -- the plan
 
-    def plan(self, kills: int, others: int) -> list[Step]:
-        """Every process fault: ``kills`` a crash point and process, ``others`` of everything else; shuffled."""
-        steps = [step for _ in range(kills) for step in self._kills()]
-        steps += [step for _ in range(others) for step in self._others()]
+    def plan(self, counts: Counts, only: frozenset[str] | None = None) -> list[Step]:
+        """Every process fault as often as ``counts`` says, or those that ``only`` names; shuffled."""
+        groups = [
+            (counts.kills, self._kills()),
+            (counts.singles, self._singles()),
+            (counts.stops, self._stops()),
+            (counts.servers, self._servers()),
+        ]
+        steps = [step for times, group in groups for step in group for _ in range(times)]
+        steps = [step for step in steps if only is None or step.name in only]
         self.random.shuffle(steps)
         return steps
 
@@ -112,18 +153,23 @@ class Saboteur:
             if part != "stream" or self.house.processes("stream"):
                 yield self._kill(part, part)
 
-    def _others(self) -> Iterator[Step]:
+    def _singles(self) -> Iterator[Step]:
+        yield self._at("record.before_commit", Action.RAISE, "")
+        yield Step("clock jump", self._clock_jump)
+        yield Step("redeploy", self._redeploy, "worker")
+        yield Step("valkey flushed", self._flush_valkey)
+
+    def _stops(self) -> Iterator[Step]:
         for point in (*WEB_POINTS, *WORKER_POINTS):
             yield self._at(point, Action.STOP, "")
         for point in RAISING_POINTS:
             yield self._at(point, Action.RAISE, "")
         for part in ("web-worker", "worker", "beat"):
             yield Step(f"stop {part}", lambda part=part: self._stop(part))  # type: ignore[misc]
-        yield Step("clock jump", self._clock_jump)
-        yield Step("redeploy", self._redeploy, "worker")
+
+    def _servers(self) -> Iterator[Step]:
         yield Step("postgres restarted", lambda: self._restart_postgres(crash=False))
         yield Step("postgres crashed", lambda: self._restart_postgres(crash=True))
-        yield Step("valkey flushed", self._flush_valkey)
         yield Step("valkey stopped", self._stop_valkey)
 
     def _at(self, point: str, action: Action, dies: str) -> Step:

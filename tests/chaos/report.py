@@ -17,6 +17,7 @@ SHOWN_FINDINGS = 40
 def show(console: Console, record: Record, tally: Tally, verdict: Verdict, unmet: list[str]) -> None:
     """Everything but the closing line."""
     console.print(_faults(record))
+    console.print(_counts("Crash points", "point", Counter(record.crash_points())))
     console.print(_counts("Denials", "gate: code", tally.denials))
     console.print(_counts("Breakers reset by the risk officer", "scope: cause", tally.resets))
     console.print(_counts("Requests that had to be repeated", "why", tally.troubles))
@@ -45,4 +46,6 @@ def _counts(title: str, what: str, counts: Counter[str]) -> Table:
     table = Table(what, "times", title=title)
     for name, times in counts.most_common():
         table.add_row(name, str(times))
+    if not counts:
+        table.add_row("none", "0")
     return table

@@ -7,19 +7,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import requests
 from rich.console import Console
 
 from tests.chaos import books, report
 from tests.chaos.clients import Caller, Feed, Officer, Strategy, Tally
-from tests.chaos.faults import WEB_POINTS, WORKER_POINTS, Saboteur
+from tests.chaos.faults import Counts, Saboteur
 from tests.chaos.house import House, HouseError
 from tests.chaos.judge import UNRESOLVED_HERE, WORKING_HERE, Verdict, judge
 from tests.chaos.prepare import SYMBOLS
 
-QUIET_SECONDS = 150.0
 NO_REPLAY_GUARD = (
     "ALTER TABLE tradingbot_order DROP CONSTRAINT order_client_id_once",
     "ALTER TABLE tradingbot_order ADD CONSTRAINT order_client_id_once UNIQUE (id, client_order_id)",
@@ -29,16 +28,20 @@ NO_REPLAY_GUARD = (
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything. ``seconds`` ends the faults and the orders, whatever is left of the plan."""
+    """How much of everything. ``seconds`` ends the faults and the orders, whatever is left of the plan.
+
+    ``only`` names the steps to be kept; ``broker_gap`` None leaves the broker's faults out.
+    """
 
     seed: str = "1"
     clients: int = 8
-    pause: float = 1.0
-    kills: int = 11
-    others: int = 4
-    gap: float = 1.0
-    broker_gap: float = 3.0
+    pause: float = 0.35
+    counts: Counts = field(default_factory=Counts)
+    only: frozenset[str] | None = None
+    gap: float = 0.7
+    broker_gap: float | None = 2.0
     seconds: float = 1_600.0
+    quiet_seconds: float = 150.0
     orders: int = 5_000
     kills_needed: int = 200
     hits_needed: int = 10
@@ -96,7 +99,9 @@ class Run:
             start(self._officer.run, breaking)
             for number in range(self.plan.clients):
                 own = SYMBOLS[number * share : (number + 1) * share]
-                strategy = Strategy(f"c{number}", own, self.house.url, self._trader, self.tally, self.plan.seed)
+                strategy = Strategy(
+                    f"{self.plan.seed}-c{number}", own, self.house.url, self._trader, self.tally, self.plan.seed
+                )
                 start(strategy.run, trading, self._feed.prices, self.plan.pause)
             lane = start(self._broker_lane, trading)
             try:
@@ -132,7 +137,7 @@ class Run:
                 thread.join(0.1)
 
     def _process_lane(self, began: float) -> None:
-        steps = deque(self.saboteur.plan(self.plan.kills, self.plan.others))
+        steps = deque(self.saboteur.plan(self.plan.counts, self.plan.only))
         total, said = len(steps), time.monotonic()
         while time.monotonic() - began < self.plan.seconds:
             self.saboteur.tend()
@@ -163,7 +168,7 @@ class Run:
 
     def _broker_lane(self, stop: threading.Event) -> None:
         modes: list[tuple[str, str]] = []
-        while not stop.is_set():
+        while self.plan.broker_gap is not None and not stop.is_set():
             if not modes:
                 modes = self.saboteur.broker_modes()
                 self.saboteur.broker_random.shuffle(modes)
@@ -174,7 +179,7 @@ class Run:
     def _wait_until_quiet(self) -> None:
         """Cancel what still works, as a strategy would at the end of its day, until nothing is open or in doubt."""
         caller = Caller(self.house.url, self._trader)
-        deadline, quiet_since = time.monotonic() + QUIET_SECONDS, 0.0
+        deadline, quiet_since = time.monotonic() + self.plan.quiet_seconds, 0.0
         asked: dict[str, float] = {}
         while time.monotonic() < deadline:
             self._feed.tick()
@@ -195,7 +200,8 @@ class Run:
             elif now - quiet_since > 5.0:
                 return
             time.sleep(0.5)
-        self.say(f"it did not become quiet within {QUIET_SECONDS:.0f} s: {self._left()}")
+        left = sorted(f"{name} {status}" for name, status in self._left().items())
+        self.say(f"not quiet after {self.plan.quiet_seconds:.0f} s: {', '.join(left[:20])} ({len(left)} in all)")
 
     def _left(self) -> dict[str, str]:
         open_or_unknown = sorted(WORKING_HERE | UNRESOLVED_HERE)
@@ -215,10 +221,9 @@ class Run:
             unmet.append(f"{orders} orders, {plan.orders} are asked for")
         if record.kills < plan.kills_needed:
             unmet.append(f"{record.kills} kills, {plan.kills_needed} are asked for")
-        for point in (*WEB_POINTS, *WORKER_POINTS):
-            hits = sum(times for name, times in record.times.items() if name.endswith(f" at {point}"))
+        for point, hits in record.crash_points().items():
             if hits < plan.hits_needed:
-                unmet.append(f"{point} was hit {hits} times, {plan.hits_needed} are asked for")
+                unmet.append(f"{point}: hit {hits} times, {plan.hits_needed} are asked for")
         return unmet
 
 
