@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from dataclasses import replace
@@ -38,6 +39,7 @@ def main() -> int:
     seed = os.environ.get("CHAOS_SEED") or "1"
     plan = replace(CONTROL if control else Plan(), seed=seed)
     console = Console(width=120)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # take everything down first
     directory = Path(tempfile.mkdtemp(prefix="tradingbot-chaos-"))
     console.print(f"chaos with seed {seed} in {directory}", highlight=False)
     port = os.environ.get("PORT")
