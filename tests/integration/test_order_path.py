@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -52,35 +51,6 @@ def test_a_replay_answers_with_the_same_order_and_another_body_is_refused(gatewa
     other = gateway.order("a", qty="6")
     assert (other.status_code, other.json()["code"]) == (422, "client_order_id_reused")
     assert broker.ids().count(f"{gateway.prefix}-a") == 1
-
-
-def test_sixty_four_posts_of_one_id_reach_the_broker_once(gateway, broker):
-    gateway.tick()
-    with ThreadPoolExecutor(64) as pool:
-        answers = list(pool.map(lambda _: gateway.order("race"), range(64)))
-    assert sorted({answer.status_code for answer in answers}) in ([200, 201], [201, 202], [200, 201, 202])
-    assert [answer.status_code for answer in answers].count(201) == 1
-    assert broker.ids().count(f"{gateway.prefix}-race") == 1
-    assert Order.objects.count() == 1
-
-
-def test_without_the_constraint_the_race_is_lost(gateway, broker):
-    """The control: with the referee gone, the same race makes several orders here."""
-    gateway.tick()
-    with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE tradingbot_order DROP CONSTRAINT order_client_id_once")
-        cursor.execute("ALTER TABLE tradingbot_order ADD CONSTRAINT order_client_id_once UNIQUE (id, client_order_id)")
-    try:
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda _: gateway.order("race"), range(8)))
-        assert Order.objects.count() == 8
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE tradingbot_order DROP CONSTRAINT order_client_id_once")
-            cursor.execute("DELETE FROM tradingbot_order")
-            cursor.execute(
-                "ALTER TABLE tradingbot_order ADD CONSTRAINT order_client_id_once UNIQUE (account_id, client_order_id)"
-            )
 
 
 def test_without_a_key_nothing_happens(gateway):
