@@ -6,13 +6,15 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: up demo manage test check audit sbom system lock clean help
+.PHONY: up demo manage test chaos soak check audit sbom system lock clean help
 
 help:
 	@echo "make up     run the whole stack in the foreground (PORT=$(PORT), STATE_DIR=$(STATE_DIR)); Ctrl-C stops it"
 	@echo "make demo   a scripted trading day on a stack of its own; non-zero when anything surprises"
 	@echo "make manage CMD=\"...\"  a manage.py command on the stack that runs on STATE_DIR, for example account list"
 	@echo "make test   run the tests"
+	@echo "make chaos  kill and break everything while orders flow, then compare the books (CHAOS_SEED=1; about 20 minutes)"
+	@echo "make soak   the tests that make test runs with reduced counts, with the full ones"
 	@echo "make check  format, lint, types, import contracts, missing migrations, compose and workflow files, audits"
 	@echo "make audit  security audits of code, dependencies, licences, workflows and settings; waivers in ops/waivers.toml"
 	@echo "make sbom   the bill of materials of what the image installs, as sbom.cdx.json (CycloneDX)"
@@ -39,6 +41,13 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(PY) -m pytest tests/ -n 2
+
+# CONTROL=no-replay-guard drops the constraint behind the replay guard first: the judge must find that.
+chaos: $(STAMP)
+	@CHAOS_SEED="$(CHAOS_SEED)" CONTROL="$(CONTROL)" $(PY) -m tests.chaos
+
+soak: $(STAMP)
+	SOAK=1 $(PY) -m pytest tests/ -m soak --timeout 3600
 
 # What must come from the system (ops/apt.txt): installed where make is root and has apt, else one line says how.
 system: $(STAMP)
