@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 from django.db import connection
 
-from backend.tradingbot.models import Order, RiskRow
+from backend.tradingbot.models import AccountExposure, Order, RiskRow
 from backend.tradingbot.services import journal
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -55,16 +55,17 @@ def test_sixty_four_posts_of_one_id_with_two_bodies_place_one_of_them(gateway, b
     assert broker.ids().count(f"{gateway.prefix}-race") == 1
 
 
-def test_sixty_four_orders_at_once_never_reserve_more_than_there_is(gateway, broker):
-    """The account has 10,000; each order needs 450: 22 fit, whoever comes first."""
+def test_sixty_four_orders_at_once_never_take_more_than_the_account_may_risk(gateway, broker):
+    """Half of the equity of 10,000 may lie in one name, and each order risks 500: ten fit, whoever comes first."""
     gateway.tick()
     with ThreadPoolExecutor(64) as pool:
         answers = list(
             pool.map(lambda number: gateway.order(f"o{number}", type="limit", limit_price="90.00"), range(64))
         )
     statuses = [answer.status_code for answer in answers]
-    assert (statuses.count(201), statuses.count(422)) == (22, 42)
-    assert RiskRow.objects.get(pk="account:main").reserved_cash == 22 * 450
+    assert (statuses.count(201), statuses.count(422)) == (10, 54)
+    assert RiskRow.objects.get(pk="account:main").reserved_cash == 10 * 450
+    assert AccountExposure.objects.get(account__code="main").gross == 10 * 500
     assert journal.verify("account:main").intact
 
 
