@@ -9,8 +9,8 @@ import structlog
 from celery import shared_task
 from django.db import connection
 
-from backend.tradingbot.brokers.answers import BrokerQueryError
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
+from backend.tradingbot.core.errors import TradingbotError
 from backend.tradingbot.models import Account
 from backend.tradingbot.services import cancels, cash_flows, fills, marking, recovery, revaluation
 
@@ -39,8 +39,8 @@ def poll_broker() -> None:
         for account in Account.objects.filter(active=True) if held else ():
             try:
                 fills.poll_account(account, clock=SYSTEM_CLOCK)
-            except BrokerQueryError as error:
-                log.warning("poll_failed", account=account.code, problem=error.message)
+            except TradingbotError as error:
+                log.warning("poll_failed", account=account.code, code=error.code, problem=error.message)
 
 
 @shared_task(name="tradingbot.recover_orders")
@@ -48,6 +48,7 @@ def recover_orders() -> None:
     with singleton(RECOVERY_LOCK) as held:
         if held:
             recovery.recover(clock=SYSTEM_CLOCK)
+            recovery.watch(clock=SYSTEM_CLOCK)
             cancels.send_wished_cancels(clock=SYSTEM_CLOCK)
 
 

@@ -48,6 +48,10 @@ class Broker:
         body = {"mode": mode, **options}
         requests.post(f"{self.url}/control/faults", json=body, headers=BROKER_HEADERS, timeout=10).raise_for_status()
 
+    def cancel_everything(self) -> None:
+        """What an earlier test left resting would be an external order to the next one."""
+        requests.delete(f"{self.url}/v2/orders", headers=BROKER_HEADERS, timeout=10).raise_for_status()
+
     def heal(self) -> None:
         requests.delete(f"{self.url}/control/faults", headers=BROKER_HEADERS, timeout=10).raise_for_status()
 
@@ -76,6 +80,7 @@ def broker(broker_process: Broker, settings: Any) -> Iterator[Broker]:
     }
     settings.TRADINGBOT = settings.TRADINGBOT.model_copy(update=changes)
     broker_process.heal()
+    broker_process.cancel_everything()
     yield broker_process
     broker_process.heal()
 

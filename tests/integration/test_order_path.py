@@ -136,7 +136,7 @@ def test_an_execution_before_the_answer_is_booked_to_its_order(gateway, broker):
     assert gateway.order("early").status_code == 202
     assert poll_until_filled(gateway, "early")["filled_qty"] == "5"
     ours = gateway.read("early")["broker_order_id"]
-    assert not JournalEntry.objects.filter(kind="external_execution", data__broker_order_id=ours).exists()
+    assert not JournalEntry.objects.filter(kind="external_order", data__broker_order_id=ours).exists()
     assert Position.objects.get(symbol="AAPL").qty == 5
 
 
@@ -145,9 +145,14 @@ def test_an_order_that_never_arrived_is_given_up_only_after_the_quiet_window(gat
     broker.fault("drop_before")
     assert gateway.order("gone", type="limit", limit_price="90.00").status_code == 202
     clock, name = FixedClock(datetime.now(UTC) + timedelta(seconds=1)), f"{gateway.prefix}-gone"
-    for _ in range(5):
+    assert recovery.recover(clock=clock) == {name: "in_doubt"}
+    assert recovery.recover(clock=clock) == {}  # its turn comes again in two seconds
+    for _ in range(2):
+        clock.advance(59)
         assert recovery.recover(clock=clock) == {name: "in_doubt"}
-    clock.advance(121)
+    clock.advance(2)
+    assert recovery.recover(clock=clock) == {}
+    clock.advance(6)
     assert recovery.recover(clock=clock) == {name: "never_arrived"}
     assert name not in broker.ids()
 

@@ -10,6 +10,7 @@ from backend.tradingbot.execution.order_state import (
     NEXT,
     OPEN,
     TERMINAL,
+    WORKING,
     Event,
     IllegalTransitionError,
     Status,
@@ -18,6 +19,7 @@ from backend.tradingbot.execution.order_state import (
 )
 
 CLOSED_FOR_GOOD = (Status.DENIED, Status.REJECTED, Status.FILLED)
+BOOKED_ALL_THE_SAME = {(Status.FILLED, fill) for fill in (Event.PARTIAL_FILL, Event.FILL, Event.OVER_FILL)}
 
 
 class OrderLife(RuleBasedStateMachine):
@@ -47,7 +49,7 @@ class OrderLife(RuleBasedStateMachine):
 
     def _move(self, found: Status, expected: Status) -> None:
         assert found is expected
-        assert self.status not in CLOSED_FOR_GOOD
+        assert self.status not in CLOSED_FOR_GOOD or found is self.status
         self.status = found
         self.lived.append(found)
 
@@ -78,8 +80,8 @@ def reachable(start: Status) -> set[Status]:
 
 
 @pytest.mark.parametrize("status", CLOSED_FOR_GOOD)
-def test_a_denied_rejected_or_filled_order_accepts_no_event(status: Status) -> None:
-    for event in Event:
+def test_a_denied_rejected_or_filled_order_moves_no_more(status: Status) -> None:
+    for event in [event for event in Event if (status, event) not in BOOKED_ALL_THE_SAME]:
         with pytest.raises(IllegalTransitionError, match=f"^an order that is {status} cannot {event}$"):
             next_status(status, event)
 
@@ -97,6 +99,22 @@ def test_every_status_can_be_reached_from_new_and_every_open_order_can_end() -> 
 def test_a_late_fill_is_booked_after_the_order_was_canceled_expired_or_given_up() -> None:
     late = (Status.CANCELED, Status.EXPIRED, Status.NEVER_ARRIVED)
     assert [next_status(status, Event.FILL) for status in late] == [Status.FILLED] * 3
+
+
+def test_an_over_fill_is_legal_wherever_a_fill_is_and_leaves_the_order_filled() -> None:
+    fillable = {status for status, event in NEXT if event is Event.FILL}
+    assert {status for status, event in NEXT if event is Event.OVER_FILL} == fillable | {Status.FILLED}
+    assert {after for (_, event), after in NEXT.items() if event is Event.OVER_FILL} == {Status.FILLED}
+
+
+def test_a_refused_cancel_leads_back_to_what_the_order_was() -> None:
+    assert next_status(Status.PENDING_CANCEL, Event.REFUSE_CANCEL) is Status.ACCEPTED
+    assert next_status(Status.PENDING_CANCEL, Event.REFUSE_CANCEL_OF_REST) is Status.PARTIALLY_FILLED
+
+
+def test_a_replaced_order_stays_what_it_was() -> None:
+    replaced = {before: after for (before, event), after in NEXT.items() if event is Event.REPLACE}
+    assert replaced == {status: status for status in WORKING}
 
 
 def test_a_status_that_does_not_exist_raises() -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 from backend.tradingbot.core.errors import TradingbotError
 
+EXECUTION_KINDS = {"trade_bust": "bust", "trade_correct": "correction"}
+
 
 class BrokerRejectedError(TradingbotError):
     """A definite no: the broker read the request and refused it; nothing of it is live."""
@@ -74,6 +76,8 @@ class BrokerOrder:
     updated_at: datetime | None
     replaced_by: str | None
     raw: dict[str, Any] = field(repr=False, compare=False)
+    replaces: str | None = None
+    request_id: str = field(default="", compare=False)
 
     @property
     def accepted(self) -> bool:
@@ -96,7 +100,10 @@ PlacedOrder = BrokerOrder
 
 @dataclass(frozen=True)
 class BrokerFillActivity:
-    """One execution. It carries no client order id and no fee: join it on ``broker_order_id``."""
+    """One execution. It carries no client order id and no fee: join it on ``broker_order_id``.
+
+    ``kind`` is ``fill``; or ``bust`` or ``correction``, which take the execution ``corrects`` back.
+    """
 
     execution_id: str
     activity_id: str
@@ -107,6 +114,8 @@ class BrokerFillActivity:
     price: Decimal
     occurred_at: datetime
     raw: dict[str, Any] = field(repr=False, compare=False)
+    kind: str = "fill"
+    corrects: str = ""
 
 
 @dataclass(frozen=True)
@@ -185,7 +194,8 @@ def parse_order(raw: Any) -> BrokerOrder:
         filled_avg_price=_decimal_or_none(body, "filled_avg_price"),
         submitted_at=_time_or_none(body, "submitted_at"),
         updated_at=_time_or_none(body, "updated_at"),
-        replaced_by=body.get("replaced_by") or None,
+        replaced_by=_text_or_none(body, "replaced_by"),
+        replaces=_text_or_none(body, "replaces"),
         raw=body,
     )
 
@@ -194,6 +204,7 @@ def parse_fill(raw: Any) -> BrokerFillActivity:
     """A FILL activity from its JSON object; the execution id is what follows ``::`` in the activity id."""
     body = _object(raw)
     activity_id = _text(body, "id")
+    kind = EXECUTION_KINDS.get(str(body.get("type")), "fill")
     return BrokerFillActivity(
         execution_id=activity_id.rpartition("::")[2],
         activity_id=activity_id,
@@ -204,6 +215,8 @@ def parse_fill(raw: Any) -> BrokerFillActivity:
         price=_decimal(body, "price"),
         occurred_at=_time(body, "transaction_time"),
         raw=body,
+        kind=kind,
+        corrects=_text(body, "previous_execution_id") if kind != "fill" else "",
     )
 
 
@@ -277,6 +290,11 @@ def _text(body: dict[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"{name} is missing or not text")
     return value
+
+
+def _text_or_none(body: dict[str, Any], name: str) -> str | None:
+    value = body.get(name)
+    return value if isinstance(value, str) and value else None
 
 
 def _side(body: dict[str, Any]) -> str:

@@ -34,10 +34,13 @@ class Event(StrEnum):
     LOSE_SIGHT = "lose_sight"
     PARTIAL_FILL = "partial_fill"
     FILL = "fill"
+    OVER_FILL = "over_fill"
     REQUEST_CANCEL = "request_cancel"
     REFUSE_CANCEL = "refuse_cancel"
+    REFUSE_CANCEL_OF_REST = "refuse_cancel_of_rest"
     CANCEL = "cancel"
     EXPIRE = "expire"
+    REPLACE = "replace"
     GIVE_UP = "give_up"
 
 
@@ -60,13 +63,16 @@ NEXT: dict[tuple[Status, Event], Status] = {
     # A fill can reach us before the answer to our own request does.
     (_S.PENDING_SUBMIT, _E.PARTIAL_FILL): _S.PARTIALLY_FILLED,
     (_S.PENDING_SUBMIT, _E.FILL): _S.FILLED,
+    (_S.PENDING_SUBMIT, _E.OVER_FILL): _S.FILLED,
     (_S.IN_DOUBT, _E.ACCEPT): _S.ACCEPTED,
     (_S.IN_DOUBT, _E.REJECT): _S.REJECTED,
     (_S.IN_DOUBT, _E.GIVE_UP): _S.NEVER_ARRIVED,
     (_S.IN_DOUBT, _E.PARTIAL_FILL): _S.PARTIALLY_FILLED,
     (_S.IN_DOUBT, _E.FILL): _S.FILLED,
+    (_S.IN_DOUBT, _E.OVER_FILL): _S.FILLED,
     (_S.ACCEPTED, _E.PARTIAL_FILL): _S.PARTIALLY_FILLED,
     (_S.ACCEPTED, _E.FILL): _S.FILLED,
+    (_S.ACCEPTED, _E.OVER_FILL): _S.FILLED,
     (_S.ACCEPTED, _E.REQUEST_CANCEL): _S.PENDING_CANCEL,
     (_S.ACCEPTED, _E.CANCEL): _S.CANCELED,
     (_S.ACCEPTED, _E.EXPIRE): _S.EXPIRED,
@@ -74,23 +80,42 @@ NEXT: dict[tuple[Status, Event], Status] = {
     (_S.ACCEPTED, _E.REJECT): _S.REJECTED,
     (_S.PARTIALLY_FILLED, _E.PARTIAL_FILL): _S.PARTIALLY_FILLED,
     (_S.PARTIALLY_FILLED, _E.FILL): _S.FILLED,
+    (_S.PARTIALLY_FILLED, _E.OVER_FILL): _S.FILLED,
     (_S.PARTIALLY_FILLED, _E.REQUEST_CANCEL): _S.PENDING_CANCEL,
     (_S.PARTIALLY_FILLED, _E.CANCEL): _S.CANCELED,
     (_S.PARTIALLY_FILLED, _E.EXPIRE): _S.EXPIRED,
     (_S.PENDING_CANCEL, _E.CANCEL): _S.CANCELED,
     (_S.PENDING_CANCEL, _E.EXPIRE): _S.EXPIRED,
+    (_S.PENDING_CANCEL, _E.REJECT): _S.REJECTED,
+    # Back to what it was before the cancel was asked for: the two events say which.
     (_S.PENDING_CANCEL, _E.REFUSE_CANCEL): _S.ACCEPTED,
+    (_S.PENDING_CANCEL, _E.REFUSE_CANCEL_OF_REST): _S.PARTIALLY_FILLED,
     (_S.PENDING_CANCEL, _E.PARTIAL_FILL): _S.PENDING_CANCEL,
     (_S.PENDING_CANCEL, _E.FILL): _S.FILLED,
+    (_S.PENDING_CANCEL, _E.OVER_FILL): _S.FILLED,
+    # The broker took the order over into one with a new id. It lives on as it was; a cancel asked for is asked again.
+    (_S.ACCEPTED, _E.REPLACE): _S.ACCEPTED,
+    (_S.PARTIALLY_FILLED, _E.REPLACE): _S.PARTIALLY_FILLED,
+    (_S.PENDING_CANCEL, _E.REPLACE): _S.PENDING_CANCEL,
+    # The broker said "filled", and a bust had made its count smaller, before all of its executions were here.
+    (_S.FILLED, _E.PARTIAL_FILL): _S.FILLED,
+    (_S.FILLED, _E.FILL): _S.FILLED,
+    # The broker executed more than was asked for. It is booked, because it happened; services stop and open a break.
+    (_S.FILLED, _E.OVER_FILL): _S.FILLED,
     # The fill beat our cancel, or the broker reported the end of the order before its last executions.
     (_S.CANCELED, _E.PARTIAL_FILL): _S.CANCELED,
     (_S.CANCELED, _E.FILL): _S.FILLED,
+    (_S.CANCELED, _E.OVER_FILL): _S.FILLED,
     (_S.EXPIRED, _E.PARTIAL_FILL): _S.EXPIRED,
     (_S.EXPIRED, _E.FILL): _S.FILLED,
+    (_S.EXPIRED, _E.OVER_FILL): _S.FILLED,
     # A late arrival: the broker had it after all. Services open a critical break beside it.
     (_S.NEVER_ARRIVED, _E.ACCEPT): _S.ACCEPTED,
     (_S.NEVER_ARRIVED, _E.PARTIAL_FILL): _S.PARTIALLY_FILLED,
     (_S.NEVER_ARRIVED, _E.FILL): _S.FILLED,
+    (_S.NEVER_ARRIVED, _E.OVER_FILL): _S.FILLED,
+    # It arrived late and the broker refused it: nothing of it is live.
+    (_S.NEVER_ARRIVED, _E.REJECT): _S.REJECTED,
 }
 
 
@@ -98,6 +123,10 @@ class IllegalTransitionError(TradingbotError):
     """An event that the table does not allow in this state. It is never repaired silently."""
 
     code = "illegal_transition"
+
+
+def is_legal(status: str, event: Event) -> bool:
+    return (Status(status), event) in NEXT
 
 
 def next_status(status: str, event: Event) -> Status:

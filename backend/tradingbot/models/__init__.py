@@ -1,6 +1,7 @@
 """Fields and constraints; no behaviour. The verbs are in services, the reads in selectors."""
 
 from backend.tradingbot.models.accounts import Account, ApiKey, RiskRow, Strategy
+from backend.tradingbot.models.attestations import Attestation
 from backend.tradingbot.models.breakers import Breaker, BreakerEvent
 from backend.tradingbot.models.cash_flows import CashFlow
 from backend.tradingbot.models.exposure import (
@@ -13,7 +14,7 @@ from backend.tradingbot.models.exposure import (
 from backend.tradingbot.models.feeds import Feed
 from backend.tradingbot.models.journal import JournalEntry
 from backend.tradingbot.models.limits import DisabledPattern, LimitVersion, Permit
-from backend.tradingbot.models.orders import Execution, Order, Position
+from backend.tradingbot.models.orders import Execution, HeldReport, Order, Position
 from backend.tradingbot.models.recon import Break
 from backend.tradingbot.models.recon_blocks import ReconciliationBlock
 from backend.tradingbot.models.trading_states import TradingState
@@ -22,6 +23,7 @@ __all__ = [
     "Account",
     "AccountExposure",
     "ApiKey",
+    "Attestation",
     "Break",
     "Breaker",
     "BreakerEvent",
@@ -29,6 +31,7 @@ __all__ = [
     "DisabledPattern",
     "Execution",
     "Feed",
+    "HeldReport",
     "JournalEntry",
     "LimitVersion",
     "NameExposure",

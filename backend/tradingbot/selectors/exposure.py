@@ -14,7 +14,7 @@ from django.db import connection
 from backend.tradingbot.models import AccountExposure, NameExposure, Position, StrategyExposure
 from backend.tradingbot.risk.exposure import BookRisk, NameRisk, UnitRisk
 from backend.tradingbot.selectors.risk_parts import book_risk, name_risk_of, stored_unit
-from backend.tradingbot.selectors.risk_sections import EXPOSURE, OPEN_WORDS
+from backend.tradingbot.selectors.risk_sections import COUNTED, EXPOSURE
 
 Quantities = tuple[Decimal, Decimal, Decimal]  # position, open purchases, open sales
 
@@ -74,7 +74,7 @@ class AccountNow:
 WORKING = f"""
     SELECT symbol, strategy_id, coalesce(sum(qty - filled_qty) FILTER (WHERE side = 'buy'), 0),
       coalesce(sum(qty - filled_qty) FILTER (WHERE side = 'sell'), 0)
-    FROM tradingbot_order WHERE account_id = %s AND status IN ({OPEN_WORDS}) GROUP BY symbol, strategy_id"""
+    FROM tradingbot_order WHERE account_id = %s AND {COUNTED} GROUP BY symbol, strategy_id"""
 
 
 def account_now(account_id: int) -> AccountNow:

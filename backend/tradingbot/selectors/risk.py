@@ -9,20 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Q
 
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import UnavailableError
 from backend.tradingbot.core.occ import parse_option
 from backend.tradingbot.core.values import OrderIntent
 from backend.tradingbot.hot_state import HotState
-from backend.tradingbot.models import Account, Order, RiskRow, Strategy
+from backend.tradingbot.models import Account, RiskRow, Strategy
 from backend.tradingbot.risk.gates import OpenBreaker, Quote, RiskSnapshot
 from backend.tradingbot.risk.limits import scopes_of
 from backend.tradingbot.risk.snapshot import Rates
@@ -189,10 +188,3 @@ def _trading_states(found: list[dict[str, Any]], order: OrderIntent) -> dict[str
         "missing_states": tuple(scope for scope in _required_scopes(order) if scope not in known),
         "trading_states": tuple(ScopeState(**row) for row in found),
     }
-
-
-def unresolved_orders(now: datetime, grace_seconds: float) -> list[tuple[str, str]]:
-    """``(account code, client order id)`` of every order in doubt, and of those whose sender is past its time."""
-    overdue = Q(status="pending_submit", send_by__lt=now - timedelta(seconds=grace_seconds))
-    found = Order.objects.filter(Q(status="in_doubt") | overdue).order_by("id")
-    return list(found.values_list("account__code", "client_order_id")[:500])

@@ -9,6 +9,8 @@ from __future__ import annotations
 from backend.tradingbot.execution.order_state import OPEN
 
 OPEN_WORDS = ", ".join(f"'{status}'" for status in sorted(OPEN))  # literal, so that the partial index fits
+# what counts as working: what is open, and what was given up and is still watched
+COUNTED = f"(status IN ({OPEN_WORDS}) OR watch_until IS NOT NULL)"
 
 COMMON = """
     WITH limits AS MATERIALIZED (
@@ -48,7 +50,7 @@ EXPOSURE = {
           'unpriced_sells', count(*) FILTER (WHERE side = 'sell' AND limit_price IS NULL),
           'unpriced_buys', count(*) FILTER (WHERE side = 'buy' AND limit_price IS NULL))
         FROM tradingbot_order WHERE account_id = %(account)s AND symbol = %(symbol)s
-          AND status IN ({OPEN_WORDS}) AND client_order_id <> %(client_order_id)s""",
+          AND {COUNTED} AND client_order_id <> %(client_order_id)s""",
     "sums": """
         SELECT jsonb_build_object('gross', gross::text, 'short', short::text, 'low', low::text[], 'high', high::text[],
           'unknown', unknown, 'unstressed', unstressed, 'oldest_greeks', oldest_greeks)

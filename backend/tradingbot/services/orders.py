@@ -15,7 +15,12 @@ import structlog
 from django.conf import settings
 from django.db import transaction
 
-from backend.tradingbot.brokers.answers import BrokerInDoubtError, BrokerRejectedError, BrokerUnreachableError
+from backend.tradingbot.brokers.answers import (
+    BrokerInDoubtError,
+    BrokerOrder,
+    BrokerRejectedError,
+    BrokerUnreachableError,
+)
 from backend.tradingbot.brokers.registry import execution_client
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, Clock
 from backend.tradingbot.core.errors import ConflictError, NotFoundError, TradingbotError
@@ -35,7 +40,7 @@ from backend.tradingbot.selectors.risk_parts import MarketReading, headroom
 from backend.tradingbot.services import breakers, exposures, journal
 from backend.tradingbot.services.claims import claim
 from backend.tradingbot.services.locks import account_scope, lock_risk
-from backend.tradingbot.services.order_life import record_answer
+from backend.tradingbot.services.order_life import record_answer, reservation
 from backend.tradingbot.services.permits import after_decision
 
 log = structlog.get_logger(__name__)
@@ -134,7 +139,7 @@ def _decide(
         if decision.allowed:
             price = reserved_cash_a_unit(intent, snapshot) or Decimal(0)
             order.reserved_price = price.quantize(Decimal("1e-9"), ROUND_UP)
-            row.reserved_cash += order.reserved_price * order.qty
+            row.reserved_cash += reservation(order)
             order.send_by = read[1] + timedelta(seconds=settings.TRADINGBOT.send_by_seconds)
         failed = [check.code for check in decision.checks if not check.passed]
         data = {"before": "new", "after": str(order.status), "body": intent.canonical(), "failed": failed}
@@ -207,10 +212,10 @@ def _send(intent: OrderIntent, order: Order, snapshot: RiskSnapshot, begun: floa
         return order  # its time is over: recovery will look whether it is there
     failpoints.hit("submit.send_begins", order.client_order_id)
     with metrics.stage("broker"):
-        event, evidence, broker_order_id = _place(intent, clock)
+        event, evidence, found = _place(intent, clock)
     failpoints.hit("submit.before_record", order.client_order_id)
     with metrics.stage("record"):
-        return record_answer(order, event, evidence, cause="broker", clock=clock, broker_order_id=broker_order_id)
+        return record_answer(order, event, evidence, cause="broker", clock=clock, found=found)
 
 
 def _stopped(verdict: Decision) -> dict[str, Any]:
@@ -220,7 +225,7 @@ def _stopped(verdict: Decision) -> dict[str, Any]:
     return {"code": "stopped_before_send", "message": message, "failed": [check.code for check in failed]}
 
 
-def _place(intent: OrderIntent, clock: Clock) -> tuple[Event, dict[str, Any], str | None]:
+def _place(intent: OrderIntent, clock: Clock) -> tuple[Event, dict[str, Any], BrokerOrder | None]:
     """What became of the one request to the broker; anything but a yes is counted on a breaker."""
     try:
         found = execution_client(settings.TRADINGBOT).place_order(intent.request())
@@ -233,7 +238,7 @@ def _place(intent: OrderIntent, clock: Clock) -> tuple[Event, dict[str, Any], st
     except BrokerInDoubtError as error:
         _count(error, intent, clock)
         return Event.LOSE_SIGHT, {"code": "broker_in_doubt", "message": error.message, **error.evidence}, None
-    return Event.ACCEPT, {"broker_status": found.status}, found.broker_order_id
+    return Event.ACCEPT, {"broker_status": found.status}, found
 
 
 def _count(error: TradingbotError, intent: OrderIntent, clock: Clock) -> None:

@@ -1,75 +1,173 @@
-"""Finding out what became of orders in doubt. A failed query is "unknown", never "not there"; nothing is sent again."""
+"""Finding out what became of orders in doubt, and watching for those that were given up.
+
+Invariants: nothing is ever sent again; a failed query is "unknown", never "not there"; an order is given up only after
+enough misses by look-up, listing and executions over the quiet window, which no jump of the clock can shorten alone.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from django.conf import settings
 
-from backend.tradingbot.brokers.answers import BrokerOrder, BrokerQueryError
+from backend.tradingbot.brokers.alpaca import AlpacaClient
+from backend.tradingbot.brokers.answers import BrokerOrder
 from backend.tradingbot.brokers.registry import execution_client
-from backend.tradingbot.core.clock import Clock
+from backend.tradingbot.core.clock import Clock, rfc3339
+from backend.tradingbot.core.errors import TradingbotError
 from backend.tradingbot.execution.order_state import UNRESOLVED, Event, Status
 from backend.tradingbot.infra import failpoints
-from backend.tradingbot.models import Order
-from backend.tradingbot.selectors.risk import unresolved_orders
-from backend.tradingbot.services.locks import account_scope, locked_risk
-from backend.tradingbot.services.order_life import record_answer, transition
+from backend.tradingbot.models import Account, Order
+from backend.tradingbot.selectors.lookups import unresolved_orders, watched_orders
+from backend.tradingbot.services import adoption, exposures, journal
+from backend.tradingbot.services.locks import locked_order
+from backend.tradingbot.services.order_life import record_answer, rereserving, transition
+from backend.tradingbot.services.polling import SKEW, take_all
 
 log = structlog.get_logger(__name__)
 
+LONGEST_PAUSE = timedelta(seconds=15)
+WATCH_PAUSE = timedelta(seconds=60)
+
 
 def recover(*, clock: Clock) -> dict[str, str]:
-    """Look every unresolved order up at the broker; returns the state of each afterwards, by client order id."""
-    config = settings.TRADINGBOT
-    outcomes = {}
-    for account, client_order_id in unresolved_orders(clock.now(), config.broker_read_timeout):
-        order = Order.objects.select_related("account").get(account__code=account, client_order_id=client_order_id)
+    """Look up every unresolved order whose turn it is; the state of each afterwards, by client order id."""
+    client, config = execution_client(settings.TRADINGBOT), settings.TRADINGBOT
+    outcomes: dict[str, str] = {}
+    missed: list[Order] = []
+    for order in unresolved_orders(clock.now(), config.broker_read_timeout):
         try:
-            outcomes[client_order_id] = _resolve(order, clock)
-        except BrokerQueryError as error:
-            log.warning("recovery_unknown", client_order_id=client_order_id, problem=error.message)
-            outcomes[client_order_id] = order.status
+            current = _lose_sight(order, clock)
+            found = client.get_order_by_client_id(order.client_order_id)
+            if found is None and current.status in UNRESOLVED:
+                missed.append(order)
+            else:
+                outcomes[order.client_order_id] = _found(current, found, client, clock)
+        except TradingbotError as error:  # one order that cannot be resolved must not keep the others waiting
+            outcomes[order.client_order_id] = _unknown(order, error, clock)
+    return outcomes | _search(missed, client, clock)
+
+
+def _lose_sight(order: Order, clock: Clock) -> Order:
+    """The sender is past its time and has recorded nothing: it died, or waits, and the order may be anywhere."""
+    if order.status != Status.PENDING_SUBMIT:
+        return order
+    evidence = {"code": "sender_gone", "message": "no answer was recorded in time"}
+    return record_answer(order, Event.LOSE_SIGHT, evidence, cause="recovery", clock=clock)
+
+
+def _found(order: Order, found: BrokerOrder | None, client: AlpacaClient, clock: Clock) -> str:
+    if found is None:
+        return str(order.status)  # something else resolved it meanwhile
+    failpoints.hit("recovery.before_record", order.client_order_id)
+    adopted = adoption.adopt(order.account, client, client.latest_of(found), clock=clock, cause="recovery")
+    return str(order.status if adopted is None else adopted.status)
+
+
+def _unknown(order: Order, error: TradingbotError, clock: Clock) -> str:
+    log.warning("recovery_unknown", client_order_id=order.client_order_id, code=error.code, problem=error.message)
+    Order.objects.filter(pk=order.pk).update(next_lookup_at=clock.now() + _pause(order.lookup_misses))
+    return str(order.status)
+
+
+def _search(missed: Sequence[Order], client: AlpacaClient, clock: Clock) -> dict[str, str]:
+    """What the look-up did not find: the listing since, then the executions since; then it counts as a miss."""
+    if not missed:
+        return {}
+    since = min(order.created_at for order in missed) - SKEW
+    try:
+        listed = {order.client_order_id: order for order in client.list_orders(after=since)}
+        read = _read_executions({order.account for order in missed}, client, since, clock)
+    except TradingbotError as error:
+        return {order.client_order_id: _unknown(order, error, clock) for order in missed}
+    evidence = {"listed": len(listed), "executions": read, "since": rfc3339(since)}
+    outcomes = {}
+    for order in missed:
+        found = listed.get(order.client_order_id)
+        try:
+            outcome = _miss(order, evidence, clock) if found is None else _found(order, found, client, clock)
+        except TradingbotError as error:
+            outcome = _unknown(order, error, clock)
+        outcomes[order.client_order_id] = outcome
     return outcomes
 
 
-def _resolve(order: Order, clock: Clock) -> str:
-    if order.status == Status.PENDING_SUBMIT:
-        evidence = {"code": "sender_gone", "message": "no answer was recorded in time"}
-        order = record_answer(order, Event.LOSE_SIGHT, evidence, cause="recovery", clock=clock)
-    client = execution_client(settings.TRADINGBOT)
-    found = client.get_order_by_client_id(order.client_order_id)
-    if found is None:
-        listed = client.list_orders(after=order.created_at)
-        found = next((o for o in listed if o.client_order_id == order.client_order_id), None)
-    failpoints.hit("recovery.before_record", order.client_order_id)
-    if found is not None:
-        return _adopt(order, found, clock)
-    return _miss(order, clock)
+def _read_executions(accounts: Iterable[Account], client: AlpacaClient, since: datetime, clock: Clock) -> int:
+    """Executions of orders that are not known lead to the orders; booking them ties them to ours."""
+    fills = client.fills(since=since)
+    for account in accounts:
+        take_all(account, client, fills, clock)
+    return len(fills)
 
 
-def _adopt(order: Order, found: BrokerOrder, clock: Clock) -> str:
-    evidence = {"broker_status": found.status, "found_by": "client_order_id"}
-    event = Event.REJECT if found.status == "rejected" else Event.ACCEPT
-    return record_answer(
-        order, event, evidence, cause="recovery", clock=clock, broker_order_id=found.broker_order_id
-    ).status
-
-
-def _miss(order: Order, clock: Clock) -> str:
-    """Count one miss; enough of them over the quiet window end the order as ``never_arrived``."""
+def _pause(misses: int) -> timedelta:
+    """Twice as long after each miss, within the quiet window: a broker allows so many questions a minute."""
     config = settings.TRADINGBOT
-    now = clock.now()
-    with locked_risk(account_scope(order.account.code)) as row:
-        current = Order.objects.select_for_update().get(pk=order.pk)
+    window = timedelta(seconds=config.quiet_window_seconds / (config.recovery_min_misses + 1))
+    return min(timedelta(seconds=2 ** min(misses, 6)), LONGEST_PAUSE, window)
+
+
+def _miss(order: Order, evidence: dict[str, Any], clock: Clock) -> str:
+    """Count one miss; enough of them over the quiet window end the order as ``never_arrived``."""
+    config, now = settings.TRADINGBOT, clock.now()
+    with locked_order(order.pk) as (row, current):
         if current.status not in UNRESOLVED:
-            return current.status
+            return str(current.status)
+        current.quiet_seconds += _quiet_since(current.last_miss_at, now)
         current.lookup_misses += 1
-        current.first_miss_at = current.first_miss_at or now
-        quiet = (now - current.first_miss_at).total_seconds()
-        enough = current.lookup_misses >= config.recovery_min_misses and quiet >= config.quiet_window_seconds
-        if current.status == Status.IN_DOUBT and enough:
-            evidence = {"misses": current.lookup_misses, "quiet_seconds": int(quiet)}
-            transition(row, current, Event.GIVE_UP, evidence, cause="recovery", clock=clock)
+        current.first_miss_at, current.last_miss_at = current.first_miss_at or now, now
+        current.next_lookup_at = now + _pause(current.lookup_misses)
+        enough = current.lookup_misses >= config.recovery_min_misses
+        if enough and current.status == Status.IN_DOUBT and current.quiet_seconds >= config.quiet_window_seconds:
+            quiet = {"misses": current.lookup_misses, "quiet_seconds": int(current.quiet_seconds)}
+            transition(row, current, Event.GIVE_UP, quiet | evidence, cause="recovery", clock=clock)
         else:
             current.save()
-        return current.status
+        return str(current.status)
+
+
+def _quiet_since(last_miss_at: datetime | None, now: datetime) -> float:
+    """The seconds of silence that this miss adds. One step of the clock can never make up the whole window."""
+    if last_miss_at is None:
+        return 0.0
+    config = settings.TRADINGBOT
+    most = config.quiet_window_seconds / max(config.recovery_min_misses - 1, 1)
+    return min(max((now - last_miss_at).total_seconds(), 0.0), most)
+
+
+def watch(*, clock: Clock) -> dict[str, str]:
+    """Look for orders that were given up until their day ends; the state of each afterwards, by client order id.
+
+    At the end of the watch the reservation is given back, after a last look that says "not there".
+    """
+    client = execution_client(settings.TRADINGBOT)
+    outcomes = {}
+    for order in watched_orders(clock.now()):
+        try:
+            found = client.get_order_by_client_id(order.client_order_id)
+            outcomes[order.client_order_id] = (
+                _keep_watching(order, clock) if found is None else _found(order, found, client, clock)
+            )
+        except TradingbotError as error:
+            outcomes[order.client_order_id] = _unknown(order, error, clock)
+    return outcomes
+
+
+def _keep_watching(order: Order, clock: Clock) -> str:
+    now = clock.now()
+    with locked_order(order.pk) as (row, current):
+        if current.watch_until is None:
+            return str(current.status)
+        if now < current.watch_until:
+            current.next_lookup_at = now + WATCH_PAUSE
+            current.save(update_fields=["next_lookup_at"])
+            return str(current.status)
+        data = {"status": str(current.status), "watched_until": rfc3339(current.watch_until)}
+        with rereserving(row, current):
+            current.watch_until = None
+        journal.append_with_order(row, current, kind="watch_ended", actor="recovery", data=data, at=now)
+        exposures.follow(current, now=now)
+        return str(current.status)

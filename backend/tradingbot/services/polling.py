@@ -1,0 +1,149 @@
+"""The polling leg: new executions, and what became of the orders that work, asked of the broker by REST.
+
+Invariant: executions are read before orders, so that an order is seen to have ended only after its executions had their
+chance; what could not be asked stays as it is and is asked again.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import structlog
+from django.conf import settings
+
+from backend.tradingbot.brokers.alpaca import AlpacaClient
+from backend.tradingbot.brokers.answers import BrokerFillActivity, BrokerOrder
+from backend.tradingbot.brokers.registry import execution_client
+from backend.tradingbot.core.clock import Clock
+from backend.tradingbot.core.values import plain
+from backend.tradingbot.execution.order_state import WORKING, Event, IllegalTransitionError, is_terminal
+from backend.tradingbot.execution.order_view import ENDED
+from backend.tradingbot.models import Account, Order, RiskRow
+from backend.tradingbot.services import adoption, breaks
+from backend.tradingbot.services.booking import find_order
+from backend.tradingbot.services.locks import account_scope, locked_order, locked_risk
+from backend.tradingbot.services.order_life import note_refusal
+
+log = structlog.get_logger(__name__)
+
+SKEW = timedelta(minutes=5)  # between our clock and the broker's
+SWEEP_PAUSE = timedelta(seconds=30)
+
+
+def poll_account(account: Account, *, clock: Clock) -> int:
+    """Book every execution that is new at the broker, then take in what became of the orders; how many were booked.
+
+    Raises BrokerQueryError when the broker cannot be asked; what was booked until then stays booked.
+    """
+    client = execution_client(settings.TRADINGBOT)
+    booked = _read_executions(account, client, clock)
+    return booked + _read_orders(account, client, clock)
+
+
+def _read_executions(account: Account, client: AlpacaClient, clock: Clock) -> int:
+    cursor = RiskRow.objects.values_list("fills_cursor", flat=True).get(pk=account_scope(account.code))
+    fills = client.fills(after_id=cursor or None, since=None if cursor else account.created_at - SKEW)
+    booked = take_all(account, client, fills, clock)
+    newest = max((fill.activity_id for fill in fills), default="")
+    if newest > cursor:
+        with locked_risk(account_scope(account.code)) as row:
+            row.fills_cursor = max(row.fills_cursor, newest)
+            row.save(update_fields=["fills_cursor"])
+    return booked
+
+
+def take_all(account: Account, client: AlpacaClient, fills: list[BrokerFillActivity], clock: Clock) -> int:
+    return sum(adoption.take_execution(account, client, fill, clock=clock) for fill in fills)
+
+
+def _read_orders(account: Account, client: AlpacaClient, clock: Clock) -> int:
+    """Compare the orders that work here with those that the broker has open."""
+    ours = list(
+        Order.objects.select_related("account", "strategy")
+        .filter(account=account, status__in=[s.value for s in WORKING], broker_order_id__isnull=False)
+        .order_by("id")
+    )
+    open_there = {order.broker_order_id: order for order in client.list_open_orders()}
+    booked = 0
+    for order in ours:
+        found = open_there.pop(order.broker_order_id, None) or client.get_order(order.broker_order_id)
+        booked += _read_order(order, found, client, clock)
+    for found in open_there.values():
+        _read_unmatched(account, found, client, clock)
+    return booked
+
+
+def _read_order(order: Order, found: BrokerOrder | None, client: AlpacaClient, clock: Clock) -> int:
+    """One order that works here, with its figures as they were before the broker was asked."""
+    if found is None:
+        _open_missing(order, clock)
+        return 0
+    if found.replaced_by is not None:
+        adoption.adopt(order.account, client, client.latest_of(found), clock=clock)
+        return 0
+    if found.filled_qty < order.filled_qty and not order.past_broker_order_ids:
+        _open_surplus(order, found, clock)
+    ended_before = order.broker_status in ENDED
+    current = adoption.observe(order, found, cause="broker", clock=clock)
+    if ended_before and current.status in WORKING:
+        return _sweep(current, client, clock)
+    return 0
+
+
+def _read_unmatched(account: Account, found: BrokerOrder, client: AlpacaClient, clock: Clock) -> None:
+    """An order that the broker has open and that does not work here."""
+    order = find_order(account, found.broker_order_id)
+    if order is None:
+        if not Order.objects.filter(broker_order_id=found.broker_order_id).exists():
+            adoption.adopt(account, client, found, clock=clock)
+        return
+    if not is_terminal(order.status):
+        adoption.observe(order, found, cause="broker", clock=clock)
+        return
+    again = client.get_order(found.broker_order_id)  # it may have ended since the listing
+    if again is None or again.replaced_by is not None or again.status in ENDED:
+        return
+    adoption.stop(order, clock)
+    with locked_order(order.pk) as (row, current):
+        message = f"the broker still works the order {current.client_order_id}, which is {current.status} here"
+        refused = IllegalTransitionError(message, status=str(current.status), event=str(Event.ACCEPT))
+        note_refusal(row, current, refused, cause="broker", clock=clock)
+
+
+def _sweep(order: Order, client: AlpacaClient, clock: Clock) -> int:
+    """The broker ended the order some time ago, and executions that it counts are not here: read them all again.
+
+    An execution can be filed with a time before the cursor; the next page never shows it.
+    """
+    now = clock.now()
+    if order.next_lookup_at is not None and order.next_lookup_at > now:
+        return 0
+    Order.objects.filter(pk=order.pk).update(next_lookup_at=now + SWEEP_PAUSE)
+    log.warning("executions_missing", client_order_id=order.client_order_id, filled_qty=plain(order.filled_qty))
+    return take_all(order.account, client, client.fills(since=_since(order.created_at)), clock)
+
+
+def _since(moment: datetime) -> datetime:
+    return moment - SKEW
+
+
+def _open_missing(order: Order, clock: Clock) -> None:
+    with locked_order(order.pk) as (row, current):
+        breaks.open_break(
+            row, kind="missing_at_broker", subject=current.client_order_id, severity="critical", cause="broker",
+            clock=clock, symbol=current.symbol,
+            ours={"status": str(current.status), "broker_order_id": current.broker_order_id},
+            explanation="the broker says that it has no order by the id that it gave us",
+        )  # fmt: skip
+
+
+def _open_surplus(order: Order, found: BrokerOrder, clock: Clock) -> None:
+    """``order`` is as it was before the broker was asked, so that the broker must count at least as much."""
+    with locked_order(order.pk) as (row, current):
+        breaks.open_break(
+            row, kind="qty", subject=current.client_order_id, severity="critical", cause="broker", clock=clock,
+            symbol=current.symbol, ours={"filled_qty": plain(order.filled_qty)},
+            theirs={"filled_qty": plain(found.filled_qty)},
+            difference={"qty": plain(order.filled_qty - found.filled_qty)},
+            explanation="more is booked than the broker counts: an execution under two ids, or one taken back",
+        )  # fmt: skip
