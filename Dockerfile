@@ -15,7 +15,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     STATE_DIR=/var/lib/tradingbot \
     WSB_GIT_SHA=${GIT_SHA}
 RUN useradd --system --uid 10001 --no-create-home tradingbot \
-    && install -d -o tradingbot -g tradingbot /var/lib/tradingbot
+    && install -d -o tradingbot -g tradingbot /var/lib/tradingbot /var/lib/tradingbot/static
 WORKDIR /app
 COPY --from=build /opt/venv /opt/venv
 COPY manage.py requirements.lock ./
@@ -24,5 +24,4 @@ USER tradingbot
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s CMD ["python", "-c", \
     "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=3); c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
-CMD ["gunicorn", "backend.wsgi:application", "--bind", "0.0.0.0:8000", "--worker-class", "gthread", \
-     "--workers", "2", "--threads", "4", "--keep-alive", "75", "--timeout", "60", "--no-control-socket"]
+CMD ["gunicorn", "-c", "python:backend.web_server", "backend.wsgi:application", "--bind", "0.0.0.0:8000"]

@@ -1,38 +1,35 @@
-"""The Celery application. Tasks carry ids only; the database row decides what is still to be done."""
+"""The Celery application. Tasks carry ids only; the database row decides what is still to be done.
+
+Worker and beat refuse to start when the database could lose what it confirmed (``tradingbot/start.py``).
+"""
 
 import os
-import time
+import warnings
 from typing import Any
 
-from celery import Celery, signals
-
-from backend.tradingbot.infra.metrics import TASK_LATENESS_SECONDS, TASK_SECONDS, TASKS
+from celery import Celery
+from celery.platforms import SecurityWarning
+from celery.signals import beat_init, celeryd_init
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backend.settings")
+
+# What Celery warns root of is pickled tasks; this application takes JSON only, and the image does not run as root.
+warnings.filterwarnings("ignore", category=SecurityWarning)
 
 app = Celery("tradingbot")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 
-@signals.before_task_publish.connect
-def stamp_time(headers: dict[str, Any] | None = None, **_: Any) -> None:
-    """When the task was sent, so that its lateness can be told."""
-    if headers is not None:
-        headers.setdefault("sent_at", time.time())
+@celeryd_init.connect
+@beat_init.connect
+def refuse_unsafe_start(**_: Any) -> None:
+    """Celery swallows exceptions of its signals, so this ends the process itself."""
+    from django.core.exceptions import ImproperlyConfigured
 
+    from backend.tradingbot import start
 
-@signals.task_prerun.connect
-def count_start(task: Any = None, **_: Any) -> None:
-    task.request.began_at = time.perf_counter()
-    sent_at = getattr(task.request, "sent_at", None)
-    if sent_at is not None:
-        TASK_LATENESS_SECONDS.labels(task.name).observe(max(time.time() - sent_at, 0.0))
-
-
-@signals.task_postrun.connect
-def count_end(task: Any = None, state: str | None = None, **_: Any) -> None:
-    TASKS.labels(task.name, (state or "unknown").lower()).inc()
-    began_at = getattr(task.request, "began_at", None)
-    if began_at is not None:
-        TASK_SECONDS.labels(task.name).observe(time.perf_counter() - began_at)
+    try:
+        start.refuse_unsafe_start()
+    except ImproperlyConfigured as error:
+        raise SystemExit(str(error)) from None

@@ -114,6 +114,9 @@ def deploy() -> list[Finding]:
         "ALLOWED_HOSTS": "trading.example",
         "DATABASE_URL": "postgresql://127.0.0.1:9/none",
         "REDIS_URL": "redis://127.0.0.1:9/0",
+        "BROKER": "alpaca",
+        "ALPACA_API_KEY": "only-for-the-check",
+        "ALPACA_SECRET_KEY": "only-for-the-check",
     }
     done = subprocess.run(
         [sys.executable, "manage.py", "check", "--deploy"],

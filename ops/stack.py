@@ -135,6 +135,7 @@ class Stack:
         counted = self.state / "metrics"
         shutil.rmtree(counted, ignore_errors=True)
         counted.mkdir()
+        (self.state / "static").mkdir(exist_ok=True)  # stays empty: the files are served from the packages
         env.update(
             PROMETHEUS_MULTIPROC_DIR=str(counted), STATE_DIR=str(self.state), PORT=str(self.port), PYTHONUNBUFFERED="1"
         )
@@ -167,12 +168,10 @@ class Stack:
             self._wait_for_broker(self.env["ALPACA_BASE_URL"])
 
     def _start_programs(self) -> None:
-        python, celery = sys.executable, ["-m", "celery", "-A", "backend.celery_app"]
-        web = [python, "-m", "gunicorn", "backend.wsgi:application", "--bind", f"fd://{self.listener.fileno()}"]
-        web += ["--worker-class", "gthread", "--workers", "2", "--threads", "4", "--keep-alive", "75"]
-        web += ["--timeout", "60", "--graceful-timeout", "10", "--no-control-socket", "--log-level", "warning"]
-        worker = [python, *celery, "worker", "--pool", "threads", "--concurrency", "4", "--loglevel", "WARNING"]
-        worker += ["--without-gossip", "--without-mingle"]
+        python, celery = sys.executable, ["-m", "celery", "-A", "backend.celery_app", "--quiet"]
+        web = [python, "-m", "gunicorn", "-c", "python:backend.web_server", "backend.wsgi:application"]
+        web += ["--bind", f"fd://{self.listener.fileno()}"]
+        worker = [python, *celery, "worker", "--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
         beat = [python, *celery, "beat", "--loglevel", "WARNING", "-s", str(self.state / "celerybeat-schedule")]
         beat += ["--pidfile="]
         self._launch(Part("web", web, grace_seconds=15.0, keep_open=(self.listener.fileno(),)))

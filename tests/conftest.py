@@ -41,6 +41,7 @@ def _start_servers() -> None:
     global _directory
     _directory = tempfile.TemporaryDirectory(prefix="tradingbot-tests-", ignore_cleanup_errors=True)
     root = Path(_directory.name)
+    (root / "static").mkdir()
     if not os.environ.get("DATABASE_URL"):
         _running.append(_start("DATABASE_URL", servers.start_postgres, root / "postgres"))
     if not os.environ.get("REDIS_URL"):

@@ -35,6 +35,10 @@ class Config(BaseSettings):
     alpaca_base_url: str = PAPER_HOST
     allow_live_trading: Literal["", "no", "yes"] = ""
 
+    web_workers: int = Field(2, ge=1, le=64)
+    web_threads: int = Field(4, ge=1, le=64)
+    worker_threads: int = Field(4, ge=1, le=64)
+
     send_by_seconds: float = Field(5.0, gt=0, le=60)
     broker_connect_timeout: float = Field(2.0, gt=0, le=60)
     broker_read_timeout: float = Field(5.0, gt=0, le=120)

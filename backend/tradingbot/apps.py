@@ -10,3 +10,4 @@ class TradingbotConfig(AppConfig):
 
     def ready(self) -> None:
         from backend import celery_app  # noqa: F401  registers the tasks
+        from backend.tradingbot import checks  # noqa: F401  registers the system checks

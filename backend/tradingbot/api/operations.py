@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.db import Error, connection
+from django.db import Error
 from django.http import HttpRequest, JsonResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -18,6 +18,7 @@ from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
 from backend.tradingbot.core.errors import TradingbotError
 from backend.tradingbot.infra.build_info import version_info
 from backend.tradingbot.models import Breaker
+from backend.tradingbot.selectors.database_server import durability_faults, server_settings
 from backend.tradingbot.services import breakers
 from backend.tradingbot.services.market_data import post_ticks
 from backend.tradingbot.services.orders import hot_state
@@ -87,11 +88,12 @@ def healthz(request: HttpRequest) -> JsonResponse:
 
 
 def readyz(request: HttpRequest) -> JsonResponse:
-    """Everything that an order needs answers."""
+    """Everything that an order needs answers, and the database keeps what it confirms."""
     faults: dict[str, str] = {}
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
+        unsafe = durability_faults(server_settings())
+        if unsafe:
+            faults["database"] = "; ".join(unsafe)
     except Error as error:
         faults["database"] = type(error).__name__
     try:

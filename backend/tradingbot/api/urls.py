@@ -4,7 +4,13 @@ from django.urls import path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.permissions import AllowAny
 
-from backend.tradingbot.api import metrics, operations, orders, trading_states
+from backend.tradingbot.api import (
+    metrics,
+    operations,
+    orders,
+    schema,  # noqa: F401  importing it registers the keys with the schema
+    trading_states,
+)
 
 OPEN = {"authentication_classes": [], "permission_classes": [AllowAny]}
 

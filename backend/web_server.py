@@ -1,0 +1,16 @@
+"""How gunicorn serves the bot: ``gunicorn -c python:backend.web_server backend.wsgi:application``.
+
+Threads, because a request mostly waits for PostgreSQL and the broker; few, because each holds a connection. The address
+comes from the command line (``--bind``), everything else from the same settings as the rest of the bot.
+"""
+
+from backend.settings import TRADINGBOT
+
+worker_class = "gthread"
+workers = TRADINGBOT.web_workers
+threads = TRADINGBOT.web_threads
+keepalive = 75
+timeout = 60
+graceful_timeout = 10
+loglevel = "warning"
+control_socket_disable = True
