@@ -22,14 +22,22 @@ app.autodiscover_tasks()
 
 
 @celeryd_init.connect
+def worker_starts(**_: Any) -> None:
+    refuse_unsafe_start(anchors=True)
+
+
 @beat_init.connect
-def refuse_unsafe_start(**_: Any) -> None:
+def beat_starts(**_: Any) -> None:
+    refuse_unsafe_start()
+
+
+def refuse_unsafe_start(*, anchors: bool = False) -> None:
     """Celery swallows exceptions of its signals, so this ends the process itself."""
     from django.core.exceptions import ImproperlyConfigured
 
     from backend.tradingbot import start
 
     try:
-        start.refuse_unsafe_start()
+        start.refuse_unsafe_start(anchors=anchors)
     except ImproperlyConfigured as error:
         raise SystemExit(str(error)) from None

@@ -146,6 +146,16 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": TRADINGBOT.revalue_seconds,
         "options": {"expires": max(TRADINGBOT.revalue_seconds, 2)},
     },
+    "anchor-journal": {
+        "task": "tradingbot.anchor_journal",
+        "schedule": TRADINGBOT.anchor_seconds,
+        "options": {"expires": max(TRADINGBOT.anchor_seconds, 2)},
+    },
+    "verify-journal": {
+        "task": "tradingbot.verify_journal",
+        "schedule": TRADINGBOT.journal_verify_seconds,
+        "options": {"expires": max(TRADINGBOT.journal_verify_seconds, 2)},
+    },
     "mark-accounts": {
         "task": "tradingbot.mark_accounts",
         "schedule": TRADINGBOT.mark_seconds,

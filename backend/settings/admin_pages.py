@@ -45,7 +45,14 @@ UNFOLD: dict[str, Any] = {
                     _page("Cash and equity", "savings", "riskrow"),
                 ],
             },
-            {"title": "Evidence", "items": [_page("Journal", "menu_book", "journalentry")]},
+            {
+                "title": "Evidence",
+                "items": [
+                    _page("Journal", "menu_book", "journalentry"),
+                    _page("Anchors", "anchor", "journalanchor"),
+                    _page("Proofs of the journal", "verified", "journalverdict"),
+                ],
+            },
             {
                 "title": "Set-up",
                 "items": [

@@ -46,6 +46,9 @@ class Config(BaseSettings):
     recovery_min_misses: int = Field(3, ge=1)
     poll_seconds: float = Field(1.0, gt=0, le=60)
     recovery_seconds: float = Field(3.0, gt=0, le=60)
+    anchor_seconds: float = Field(600.0, gt=0, le=86_400)
+    anchor_file: Path | None = None
+    journal_verify_seconds: float = Field(21_600.0, gt=0, le=86_400)
     mark_seconds: float = Field(5.0, gt=0, le=60)
     cash_flow_seconds: float = Field(30.0, gt=0, le=3600)
     revalue_seconds: float = Field(30.0, gt=0, le=3600)
@@ -71,6 +74,11 @@ class Config(BaseSettings):
         if self.broker == "alpaca" and not all(keys):
             raise ValueError("BROKER=alpaca needs ALPACA_API_KEY and ALPACA_SECRET_KEY")
         return self
+
+    @property
+    def anchors_at(self) -> Path:
+        """Where the journal's anchors are written."""
+        return self.anchor_file or self.state_dir / "journal-anchors.jsonl"
 
     @cached_property
     def database(self) -> dict[str, Any]:

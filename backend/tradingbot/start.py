@@ -10,15 +10,30 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from backend.tradingbot.checks import TAG
+from backend.tradingbot.services.anchors import anchor_file
 
 
-def refuse_unsafe_start() -> None:
-    """Raise ImproperlyConfigured naming every error of the system checks, the database's among them."""
+def refuse_unsafe_start(*, anchors: bool = False) -> None:
+    """Raise ImproperlyConfigured naming every error of the system checks, the database's among them.
+
+    ``anchors``: this process writes the journal's anchors, so their file must take a line.
+    """
     try:
         found = run_checks(tags=[TAG, Tags.database], databases=["default"])
     finally:
         connections.close_all()  # a process that forks or serves from other threads must not share this one
     errors = [message for message in found if message.level >= ERROR and not message.is_silenced()]
-    if errors:
-        told = "\n".join(f"- {error.msg}. {error.hint or ''} [{error.id}]" for error in errors)
-        raise ImproperlyConfigured(f"This must not start:\n{told}")
+    told = [f"- {error.msg}. {error.hint or ''} [{error.id}]" for error in errors]
+    if anchors:
+        told += _anchor_problems()
+    if told:
+        raise ImproperlyConfigured("This must not start:\n" + "\n".join(told))
+
+
+def _anchor_problems() -> list[str]:
+    try:
+        with anchor_file().writing():
+            return []
+    except OSError as error:
+        hint = "Set ANCHOR_FILE to a place that this process can write, outside the database's disk."
+        return [f"- the journal's anchors cannot be written to {anchor_file().path}: {error.strerror}. {hint}"]

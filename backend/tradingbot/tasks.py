@@ -12,11 +12,21 @@ from django.db import connection
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.core.errors import TradingbotError
 from backend.tradingbot.models import Account
-from backend.tradingbot.services import cancels, cash_flows, fills, marking, recovery, revaluation
+from backend.tradingbot.services import (
+    anchors,
+    cancels,
+    cash_flows,
+    fills,
+    journal_proof,
+    marking,
+    recovery,
+    revaluation,
+)
 
 log = structlog.get_logger(__name__)
 
 POLL_LOCK, RECOVERY_LOCK, MARK_LOCK, CASH_LOCK, REVALUE_LOCK = 7_301, 7_302, 7_303, 7_304, 7_305
+ANCHOR_LOCK, PROOF_LOCK = 7_306, 7_307
 
 
 @contextmanager
@@ -50,6 +60,21 @@ def recover_orders() -> None:
             recovery.recover(clock=SYSTEM_CLOCK)
             recovery.watch(clock=SYSTEM_CLOCK)
             cancels.send_wished_cancels(clock=SYSTEM_CLOCK)
+
+
+@shared_task(name="tradingbot.anchor_journal")
+def anchor_journal() -> None:
+    with singleton(ANCHOR_LOCK) as held:
+        if held:
+            anchors.anchor_journal(clock=SYSTEM_CLOCK)
+
+
+@shared_task(name="tradingbot.verify_journal")
+def verify_journal() -> None:
+    with singleton(PROOF_LOCK) as held:
+        if held:
+            broken = journal_proof.prove(clock=SYSTEM_CLOCK, anchors=True).broken
+            (log.error if broken else log.info)("journal_verified", broken=broken)
 
 
 @shared_task(name="tradingbot.mark_accounts")

@@ -7,10 +7,11 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
 from backend.tradingbot.admin.evidence import EvidenceAdmin
-from backend.tradingbot.models import JournalEntry, RiskRow
+from backend.tradingbot.models import JournalAnchor, JournalEntry, JournalVerdict, RiskRow
 
 
 class ChainFilter(admin.SimpleListFilter):
@@ -39,3 +40,19 @@ class JournalEntryAdmin(EvidenceAdmin):
         ("Data", ["data"]),
         ("Proof", ["hash", "trace_id build_id"]),
     ]
+
+
+@admin.register(JournalAnchor)
+class JournalAnchorAdmin(EvidenceAdmin):
+    list_display = ["number", "at", "chains", "hash", "build_id"]
+    search_fields = ["hash__exact"]
+
+
+@admin.register(JournalVerdict)
+class JournalVerdictAdmin(EvidenceAdmin):
+    list_display = ["scope", "state", "entries", "problem", "verified_at"]
+    search_fields = ["scope"]
+
+    @display(description="State", label={"holds": "success", "broken": "danger"}, ordering="problem")
+    def state(self, row: JournalVerdict) -> str:
+        return "broken" if row.problem else "holds"

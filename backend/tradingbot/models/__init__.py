@@ -12,7 +12,7 @@ from backend.tradingbot.models.exposure import (
     VolatilityLevel,
 )
 from backend.tradingbot.models.feeds import Feed
-from backend.tradingbot.models.journal import JournalEntry
+from backend.tradingbot.models.journal import JournalAnchor, JournalEntry, JournalVerdict
 from backend.tradingbot.models.limits import DisabledPattern, LimitVersion, Permit
 from backend.tradingbot.models.orders import Execution, HeldReport, Order, Position
 from backend.tradingbot.models.recon import Break
@@ -32,7 +32,9 @@ __all__ = [
     "Execution",
     "Feed",
     "HeldReport",
+    "JournalAnchor",
     "JournalEntry",
+    "JournalVerdict",
     "LimitVersion",
     "NameExposure",
     "Order",

@@ -25,3 +25,37 @@ class JournalEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.chain} {self.seq} {self.kind}"
+
+
+class JournalAnchor(models.Model):
+    """That an anchor was written outside the database, and its hash: shows when that file is shortened. Append-only."""
+
+    number = models.BigIntegerField()
+    at = models.DateTimeField()
+    hash = models.CharField(max_length=64)
+    chains = models.PositiveIntegerField(help_text="How many chains it saw.")
+    build_id = models.CharField(max_length=64)
+
+    class Meta:
+        ordering = ["-number"]
+        constraints = [models.UniqueConstraint(fields=["number"], name="journal_anchor_number_once")]
+        triggers = append_only("journal_anchor")
+
+    def __str__(self) -> str:
+        return f"anchor {self.number}"
+
+
+class JournalVerdict(models.Model):
+    """What the last proof of a chain (or of ``anchors``, the file) said. Not evidence: it is overwritten."""
+
+    scope = models.CharField(max_length=48, primary_key=True)
+    verified_at = models.DateTimeField()
+    entries = models.BigIntegerField()
+    problem = models.CharField(max_length=500, blank=True)
+    build_id = models.CharField(max_length=64)
+
+    class Meta:
+        ordering = ["scope"]
+
+    def __str__(self) -> str:
+        return f"{self.scope} {'broken' if self.problem else 'holds'}"

@@ -7,7 +7,7 @@ kept elsewhere. Pure: entries come in as values, verdicts go out.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -65,13 +65,31 @@ class ChainReport:
         return self.broken_at is None
 
 
-def verify_chain(entries: Iterable[tuple[Entry, str]]) -> ChainReport:
-    """Walk ``(entry, stored hash)`` in order of ``seq`` and stop at the first that does not hold."""
-    previous, count = GENESIS, 0
+def verify_chain(
+    entries: Iterable[tuple[Entry, str]], anchored: Mapping[int, tuple[str, int]] | None = None
+) -> ChainReport:
+    """Walk ``(entry, stored hash)`` in order of ``seq`` and stop at the first that does not hold.
+
+    ``anchored`` is what was seen from outside before, ``{seq: (hash, number of the anchor)}``: a chain that holds in
+    itself must also be the one that was seen, and at least as long.
+    """
+    previous, count, agreed = GENESIS, 0, 0
+    known = anchored or {}
     for entry, stored in entries:
         if entry.seq != count + 1:
             return ChainReport(count, previous, count + 1, f"entry {count + 1} is missing; found {entry.seq}")
         if entry_hash(previous, entry) != stored:
             return ChainReport(count, previous, entry.seq, f"entry {entry.seq} does not match its hash")
+        seen, number = known.get(entry.seq, (stored, 0))
+        if seen != stored:
+            problem = f"entry {entry.seq} is not the one that anchor {number} saw: rewritten after entry {agreed}"
+            return ChainReport(agreed, known.get(agreed, (GENESIS, 0))[0], agreed + 1, problem)
         previous, count = stored, entry.seq
+        agreed = entry.seq if number else agreed
+    longest = max(known, default=0)
+    if longest > count:
+        problem = (
+            f"entry {count + 1} is missing: anchor {known[longest][1]} saw {longest} entries, cut off after {count}"
+        )
+        return ChainReport(count, previous, count + 1, problem)
     return ChainReport(count, previous)

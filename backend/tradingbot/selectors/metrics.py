@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.execution.order_state import OPEN
 from backend.tradingbot.infra.build_info import build_id, build_timestamp, lock_hash
-from backend.tradingbot.models import Break, Breaker, Order, RiskRow
+from backend.tradingbot.models import Break, Breaker, JournalAnchor, JournalEntry, JournalVerdict, Order, RiskRow
 
 log = structlog.get_logger(__name__)
 
@@ -111,6 +111,42 @@ def journal(now: datetime) -> Iterator[Metric]:
     total = RiskRow.objects.aggregate(total=Sum("journal_seq"), chains=Count("scope"))
     yield gauge("journal_entries", "Entries in all journal chains.", [], [([], total["total"] or 0)])
     yield gauge("journal_chains", "Journal chains.", [], [([], total["chains"])])
+    verdicts = dict(JournalVerdict.objects.values_list("scope", "problem"))
+    yield gauge(
+        "journal_broken",
+        "1 when the last proof of a chain, or of the anchors, found a fault.",
+        ["scope"],
+        [([scope], float(bool(problem))) for scope, problem in verdicts.items()],
+    )
+    yield gauge(
+        "journal_verified_age_seconds",
+        "Seconds since every chain was proved; one that never was counts from its first entry on.",
+        [],
+        [([], _age(now, _proved_since()))],
+    )
+    anchored = JournalAnchor.objects.order_by("-number").values_list("at", flat=True).first()
+    yield gauge(
+        "journal_anchored_age_seconds",
+        "Seconds since the heads were last anchored, from the first entry on when they never were.",
+        [],
+        [([], _age(now, anchored or _first_entry()))],
+    )
+
+
+def _age(now: datetime, then: datetime | None) -> float:
+    return 0.0 if then is None else (now - then).total_seconds()
+
+
+def _first_entry() -> datetime | None:
+    return JournalEntry.objects.order_by("id").values_list("at", flat=True).first()
+
+
+def _proved_since() -> datetime | None:
+    """The oldest proof of a chain that there is; a chain without one counts from its first entry on."""
+    proved = dict(JournalVerdict.objects.exclude(scope="anchors").values_list("scope", "verified_at"))
+    unproved = RiskRow.objects.exclude(scope__in=proved).values("scope")
+    begun = JournalEntry.objects.filter(chain__in=unproved, seq=1).aggregate(oldest=Min("at"))["oldest"]
+    return min([*proved.values(), *([begun] if begun else [])], default=None)
 
 
 SECTIONS: list[Callable[[datetime], Iterator[Metric]]] = [build, breakers, orders, accounts, breaks, journal]

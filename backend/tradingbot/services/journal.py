@@ -14,8 +14,11 @@ from django.db import connection
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import TRACE_ID
 from backend.tradingbot.models import JournalEntry, Order, RiskRow
-from backend.tradingbot.ops.journal import ChainReport, Entry, entry_hash, verify_chain
+from backend.tradingbot.ops.journal import Entry, entry_hash
+from backend.tradingbot.services.journal_proof import verify
 from backend.tradingbot.services.rows import insert_sql, update_sql
+
+__all__ = ["append", "append_with_order", "verify"]
 
 DECIDED_ONCE = frozenset({"decision", "snapshot"})
 
@@ -69,20 +72,3 @@ def _next(
 def _expect_one(count: int, what: str) -> None:
     if count != 1:
         raise RuntimeError(f"{what} was to be saved once and was saved {count} times; nothing is committed")
-
-
-def verify(chain: str) -> ChainReport:
-    """Walk one chain in the database; also compares its end with the head on the risk row."""
-    rows = JournalEntry.objects.filter(chain=chain).order_by("seq").iterator(chunk_size=2_000)
-    report = verify_chain(
-        (
-            Entry(r.chain, r.seq, r.at, r.kind, r.actor, r.subject, r.trace_id, r.build_id, r.data),
-            r.hash,
-        )
-        for r in rows
-    )
-    head = RiskRow.objects.get(pk=chain)
-    if report.intact and (head.journal_seq, head.journal_hash) != (report.entries, report.head):
-        problem = f"the head says {head.journal_seq} entries, {report.entries} were found"
-        return ChainReport(report.entries, report.head, report.entries + 1, problem)
-    return report
