@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 TRIP, CAUSE, RESET = "breaker_trip", "breaker_cause", "breaker_reset"
 BAD_STATE = "bad-state"
-NOT_COUNTED = frozenset({"broker_rate_limited"})
+NOT_COUNTED = frozenset({"broker_rate_limited", "order_not_found", "order_not_cancelable"})
 THE_ACCOUNTS_FAULT = frozenset({"broker_unauthorized"})
 SCOPE = re.compile(rf"firm|(account|strategy):[A-Za-z0-9_-]{{1,32}}|symbol:{SYMBOL.pattern}")
 SCOPE_REMEDY = "use firm, account:<code>, strategy:<code> or symbol:<SYMBOL>"
@@ -217,7 +217,8 @@ def scope_of_error(error: TradingbotError, *, account: str, strategy: str) -> st
     """Whose error a broker's failure to take an order or a cancel is; None when it is nobody's.
 
     Silence, 5xx, what cannot be read, a broker that cannot be reached or refuses our key: the account's. A rejection:
-    the strategy's. Being told to slow down (429) is neither, and a question that failed is not asked for an order.
+    the strategy's. Being told to slow down (429) is neither, nor is a cancel that came too
+    late, nor a question that failed.
     """
     if isinstance(error, BrokerInDoubtError | BrokerUnreachableError) or error.code in THE_ACCOUNTS_FAULT:
         return account_scope(account)

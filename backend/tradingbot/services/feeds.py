@@ -63,7 +63,7 @@ def declare_feed(
     clock: Clock,
 ) -> Feed:
     """Watch a feed from now on. Raises InvalidInputError naming every wrong field, ConflictError ``feed_code_used``."""
-    fields: dict[str, Any] = {"symbols": sorted(set(symbols)), "max_silence_seconds": max_silence_seconds}
+    fields: dict[str, Any] = {"symbols": _each_once(symbols), "max_silence_seconds": max_silence_seconds}
     fields["session_calendar"] = session_calendar
     _check({"code": code, "reason": reason, **fields})
     taken = ConflictError(f"there is a feed {code} already", code="feed_code_used", remedy="change that one")
@@ -81,9 +81,7 @@ def change_feed(code: str, changes: Mapping[str, Any], *, actor: str, reason: st
         errors.add(name, changes[name], "cannot be changed", "what can: " + ", ".join(sorted(CHANGES)))
     if errors:
         raise InvalidInputError(errors.errors)
-    wanted = dict(changes)
-    if isinstance(wanted.get("symbols"), list | tuple | set):
-        wanted["symbols"] = sorted(set(wanted["symbols"]))
+    wanted = {name: _each_once(value) if name == "symbols" else value for name, value in changes.items()}
     _check({"reason": reason, **wanted})
     with transaction.atomic():
         feed = Feed.objects.select_for_update().filter(code=code).first()
@@ -98,6 +96,12 @@ def change_feed(code: str, changes: Mapping[str, Any], *, actor: str, reason: st
             data = {"reason": reason, "before": before, "after": {name: wanted[name] for name in before}}
             _journal("feed_changed", feed, actor, data, clock)
     return feed
+
+
+def _each_once(symbols: Any) -> Any:
+    """Sorted, each once; what is no collection of names is left for the check to refuse."""
+    named = isinstance(symbols, list | tuple | set | frozenset) and all(isinstance(name, str) for name in symbols)
+    return sorted(set(symbols)) if named else symbols
 
 
 def _journal(kind: str, feed: Feed, actor: str, data: dict[str, Any], clock: Clock) -> None:
