@@ -12,9 +12,9 @@ from backend.tradingbot.models import Breaker, BreakerEvent, CashFlow, JournalEn
 from backend.tradingbot.services import journal, trading_day
 from backend.tradingbot.services.accounts import create_account
 from backend.tradingbot.services.cash_flows import record_cash_flow
-from backend.tradingbot.services.marking import mark_account, mark_holders, mark_realized
+from backend.tradingbot.services.marking import mark_account, mark_holders
 from backend.tradingbot.services.orders import hot_state
-from backend.tradingbot.services.trading_day import PreviousClose, ask_previous_close
+from backend.tradingbot.services.trading_day import PreviousClose, ask_previous_close, mark_realized
 
 pytestmark = pytest.mark.django_db(transaction=False)
 SCOPE = "account:day"

@@ -13,11 +13,12 @@ from backend.tradingbot.brokers.alpaca import AlpacaClient
 from backend.tradingbot.brokers.answers import BrokerFillActivity, BrokerOrder, BrokerQueryError
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.values import plain
-from backend.tradingbot.execution.order_state import Event, is_legal
+from backend.tradingbot.execution.order_state import Event, Status, is_legal
 from backend.tradingbot.infra import failpoints
 from backend.tradingbot.models import Account, Order, RiskRow
 from backend.tradingbot.services import breakers, breaks, exposures, externals
 from backend.tradingbot.services.booking import book_execution, find_order
+from backend.tradingbot.services.breakers import strategy_scope
 from backend.tradingbot.services.locks import account_scope, locked_order
 from backend.tradingbot.services.order_life import (
     evidence_of,
@@ -79,10 +80,14 @@ def adopt(
 def observe(order: Order, found: BrokerOrder, *, cause: str, clock: Clock) -> Order:
     """Take in what the broker shows of an order that is known here. An id it had before it was replaced is past."""
     with noting_refusals(order, cause, clock), locked_order(order.pk) as (row, current):
+        before = current.status
         if current.broker_order_id is None:
             current.broker_order_id = found.broker_order_id
         if current.broker_order_id == found.broker_order_id:
             take_view(row, current, found, cause=cause, clock=clock)
+    if before != current.status == Status.REJECTED and current.strategy.code != externals.EXTERNAL:
+        evidence = {"code": "broker_rejected", "client_order_id": current.client_order_id}
+        breakers.mark_error(strategy_scope(current.strategy.code), clock=clock, evidence=evidence)
     return current
 
 

@@ -33,6 +33,7 @@ from backend.tradingbot.services.order_life import (
     transition,
 )
 from backend.tradingbot.services.positions import book_trade
+from backend.tradingbot.services.trading_day import mark_realized
 
 
 class UnknownOrderError(NotFoundError):
@@ -52,10 +53,13 @@ def book_execution(account: Account, fill: BrokerFillActivity, *, clock: Clock, 
     happened; the account's breaker trips first, and a critical break is opened beside it.
     """
     try:
-        return _book(account, fill, clock, source, stopped=False)
+        booked = _book(account, fill, clock, source, stopped=False)
     except StopFirst as stop:
         breakers.trip(account_scope(account.code), actor="gateway", reason=str(stop)[:200], clock=clock)
-    return _book(account, fill, clock, source, stopped=True)
+        booked = _book(account, fill, clock, source, stopped=True)
+    if booked:
+        mark_realized(account, clock=clock)
+    return booked
 
 
 def find_order(account: Account, broker_order_id: str, *, lock: bool = False) -> Order | None:

@@ -20,13 +20,13 @@ from backend.tradingbot.brokers.answers import (
 )
 from backend.tradingbot.brokers.registry import execution_client
 from backend.tradingbot.core.clock import Clock
-from backend.tradingbot.core.errors import ConflictError
+from backend.tradingbot.core.errors import ConflictError, TradingbotError
 from backend.tradingbot.execution.order_state import UNRESOLVED, Event, Status, is_terminal
 from backend.tradingbot.execution.order_view import ENDED, refusal_event
 from backend.tradingbot.infra import failpoints
 from backend.tradingbot.models import Order
 from backend.tradingbot.selectors.lookups import cancels_to_send
-from backend.tradingbot.services import adoption, journal
+from backend.tradingbot.services import adoption, breakers, journal
 from backend.tradingbot.services.locks import locked_order
 from backend.tradingbot.services.order_life import transition
 
@@ -82,13 +82,19 @@ def send_cancel(order: Order, *, clock: Clock) -> Order:
         if error.code == "order_not_cancelable":
             return _find_out_why(order, {"code": error.code, "message": error.message, **error.evidence}, clock)
         log.warning("cancel_refused", client_order_id=order.client_order_id, code=error.code, problem=error.message)
+        _count(error, order, clock)
         return order
     except (BrokerUnreachableError, BrokerInDoubtError) as error:
         log.warning("cancel_not_sure", client_order_id=order.client_order_id, problem=error.message)
+        _count(error, order, clock)
         return order
     order.cancel_sent_at = clock.now()
     Order.objects.filter(pk=order.pk).update(cancel_sent_at=order.cancel_sent_at)
     return order
+
+
+def _count(error: TradingbotError, order: Order, clock: Clock) -> None:
+    breakers.count_broker_error(error, account=order.account.code, strategy=order.strategy.code, clock=clock)
 
 
 def _find_out_why(order: Order, evidence: dict[str, Any], clock: Clock) -> Order:

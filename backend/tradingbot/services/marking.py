@@ -159,19 +159,6 @@ def first_mark(account: Account, row: RiskRow, firm: LockedBreaker, *, clock: Cl
     firm.save()
 
 
-def mark_realized(account: Account, *, clock: Clock) -> None:
-    """Show the breaker what the day has realised, as soon as an execution is booked; the next mark does it again."""
-    scope = account_scope(account.code)
-    with transaction.atomic(durable=True):
-        row = lock_risk(scope)
-        guard = lock_breaker(scope, actor="marking", clock=clock)
-        before, today = guard.row.realized_before, session_date(clock.now(), row.account.session_calendar)
-        if before is None or guard.row.session is None or guard.row.session < today:
-            return
-        guard.pure.check_realized(realized_ever(account) - before)
-        guard.save()
-
-
 def mark_accounts(accounts: Iterable[Account], *, clock: Clock, close: PreviousClose | None = NO_BROKER) -> None:
     """Mark each; one that fails is logged and stays unevaluated, which denies, and the others are still marked."""
     for account in accounts:

@@ -238,6 +238,8 @@ def _place(intent: OrderIntent, clock: Clock) -> tuple[Event, dict[str, Any], Br
     except BrokerInDoubtError as error:
         _count(error, intent, clock)
         return Event.LOSE_SIGHT, {"code": "broker_in_doubt", "message": error.message, **error.evidence}, None
+    if not found.accepted:
+        breakers.mark_error(breakers.strategy_scope(intent.strategy), clock=clock, evidence={"code": "broker_rejected"})
     return Event.ACCEPT, {"broker_status": found.status}, found
 
 

@@ -22,8 +22,8 @@ from backend.tradingbot.execution.order_state import UNRESOLVED, Event, Status
 from backend.tradingbot.infra import failpoints
 from backend.tradingbot.models import Account, Order
 from backend.tradingbot.selectors.lookups import unresolved_orders, watched_orders
-from backend.tradingbot.services import adoption, exposures, journal
-from backend.tradingbot.services.locks import locked_order
+from backend.tradingbot.services import adoption, breakers, exposures, journal
+from backend.tradingbot.services.locks import account_scope, locked_order
 from backend.tradingbot.services.order_life import record_answer, rereserving, transition
 from backend.tradingbot.services.polling import SKEW, take_all
 
@@ -56,7 +56,10 @@ def _lose_sight(order: Order, clock: Clock) -> Order:
     if order.status != Status.PENDING_SUBMIT:
         return order
     evidence = {"code": "sender_gone", "message": "no answer was recorded in time"}
-    return record_answer(order, Event.LOSE_SIGHT, evidence, cause="recovery", clock=clock)
+    current = record_answer(order, Event.LOSE_SIGHT, evidence, cause="recovery", clock=clock)
+    if current.status == Status.IN_DOUBT:
+        breakers.mark_error(account_scope(order.account.code), clock=clock, evidence=evidence)
+    return current
 
 
 def _found(order: Order, found: BrokerOrder | None, client: AlpacaClient, clock: Clock) -> str:

@@ -13,6 +13,7 @@ from decimal import Decimal
 
 import structlog
 from django.conf import settings
+from django.db import transaction
 
 from backend.tradingbot.brokers.answers import BrokerAccount, BrokerQueryError
 from backend.tradingbot.brokers.registry import execution_client
@@ -21,10 +22,10 @@ from backend.tradingbot.core.values import plain
 from backend.tradingbot.data.calendar import previous_session, session_date
 from backend.tradingbot.models import Account, Breaker, RiskRow
 from backend.tradingbot.models.breakers import FIRST_READING, PREVIOUS_CLOSE
-from backend.tradingbot.selectors.equity import cash_flows_after
+from backend.tradingbot.selectors.equity import cash_flows_after, realized_ever
 from backend.tradingbot.services import journal
-from backend.tradingbot.services.breakers import LockedBreaker
-from backend.tradingbot.services.locks import account_scope
+from backend.tradingbot.services.breakers import LockedBreaker, lock_breaker
+from backend.tradingbot.services.locks import account_scope, lock_risk
 
 log = structlog.get_logger(__name__)
 
@@ -133,6 +134,19 @@ def _tell(guard: LockedBreaker, row: RiskRow, kind: str, start: Decimal) -> None
     data = {"session": str(breaker.session), "start_equity": plain(start), "source": breaker.start_source}
     data["realized_before"] = plain(breaker.realized_before)
     journal.append(row, kind=kind, actor=guard.actor, subject=breaker.scope, data=data, at=guard.clock.now())
+
+
+def mark_realized(account: Account, *, clock: Clock) -> None:
+    """Show the breaker what the day has realised, as soon as an execution is booked; the next mark does it again."""
+    scope = account_scope(account.code)
+    with transaction.atomic(durable=True):
+        row = lock_risk(scope)
+        guard = lock_breaker(scope, actor="marking", clock=clock)
+        before, today = guard.row.realized_before, session_date(clock.now(), row.account.session_calendar)
+        if before is None or guard.row.session is None or guard.row.session < today:
+            return
+        guard.pure.check_realized(realized_ever(account) - before)
+        guard.save()
 
 
 def move_start(guard: LockedBreaker, amount: Decimal, occurred_at: datetime) -> bool:
