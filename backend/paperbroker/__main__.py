@@ -18,7 +18,10 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from backend.paperbroker.app import build_app
+from backend.paperbroker.desk import Desk
 from backend.paperbroker.ledger import Ledger
+
+HOUSEKEEPING_SECONDS = 0.05
 
 
 class DroppableProtocol(H11Protocol):
@@ -37,6 +40,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--ledger", required=True, help="path of the SQLite ledger, created when missing")
     parser.add_argument("--cash", default="1000000", help="cash of a new ledger, in dollars")
+    parser.add_argument("--no-fees", action="store_true", help="post no fees of past days")
     arguments = parser.parse_args(argv)
     try:
         arguments.cash = Decimal(arguments.cash)
@@ -47,14 +51,28 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-async def serve(server: uvicorn.Server, listener: socket.socket, url: str) -> None:
+async def keep_house(desk: Desk) -> None:
+    """Let time pass for the desk: sessions end, and what was on its way arrives."""
+    while True:
+        desk.keep_house()
+        await asyncio.sleep(HOUSEKEEPING_SECONDS)
+
+
+async def serve(server: uvicorn.Server, listener: socket.socket, url: str, desk: Desk) -> None:
     """Run the server and print the ready line once it has started."""
+    housekeeping = asyncio.create_task(keep_house(desk))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
     if server.started:
         print(f"paper broker ready on {url}", flush=True)
-    await serving
+    # A broker whose time stands still must not go on answering.
+    await asyncio.wait({serving, housekeeping}, return_when=asyncio.FIRST_COMPLETED)
+    if housekeeping.done():
+        server.should_exit = True
+        await serving
+        housekeeping.result()
+    housekeeping.cancel()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -78,7 +96,8 @@ def main(argv: list[str] | None = None) -> int:
     except sqlite3.Error as error:
         print(f"paper broker: cannot open the ledger {arguments.ledger}: {error}", file=sys.stderr)
         return 4
-    app = build_app(ledger, key, secret, faults_enabled=os.environ.get("PAPER_FAULTS") == "1")
+    faults = os.environ.get("PAPER_FAULTS") == "1"
+    app, desk = build_app(ledger, key, secret, faults_enabled=faults, fees=not arguments.no_fees)
     config = uvicorn.Config(
         app,
         http=DroppableProtocol,
@@ -89,7 +108,8 @@ def main(argv: list[str] | None = None) -> int:
         lifespan="off",
     )
     try:
-        asyncio.run(serve(uvicorn.Server(config), listener, f"http://{arguments.host}:{listener.getsockname()[1]}"))
+        url = f"http://{arguments.host}:{listener.getsockname()[1]}"
+        asyncio.run(serve(uvicorn.Server(config), listener, url, desk))
     except KeyboardInterrupt:
         return 0
     finally:

@@ -10,7 +10,7 @@ import asyncio
 import hmac
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -22,11 +22,13 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from backend.paperbroker.arrivals import ORDER, REJECT
 from backend.paperbroker.control import control_routes
-from backend.paperbroker.desk import Desk, Refused
-from backend.paperbroker.faults import Fault, Faults
+from backend.paperbroker.desk import Desk
+from backend.paperbroker.faults import Faults
 from backend.paperbroker.ledger import Ledger
 from backend.paperbroker.reads import read_routes
+from backend.paperbroker.refusals import Fault, Refused
 from backend.paperbroker.shapes import order_json
 from backend.paperbroker.stream import Hub
 
@@ -113,7 +115,6 @@ class Submission:
 
     def __init__(self, desk: Desk, faults: Faults) -> None:
         self._desk, self._faults = desk, faults
-        self._late: set[asyncio.Task[None]] = set()
 
     async def __call__(self, request: Request) -> Response:
         """Accept an order; it is matched right after its answer has left."""
@@ -128,7 +129,7 @@ class Submission:
         if fault and mode == "slow":
             await asyncio.sleep(fault.seconds)
         elif fault and mode == "late_arrival":
-            self._spawn(self._accept_late(body, fault.seconds))
+            self._desk.arrivals.schedule(ORDER, body, fault.seconds)
             return Dropped()
         elif fault and mode == "reject":
             raise Refused(fault.status, fault.code, fault.message)
@@ -141,7 +142,7 @@ class Submission:
         self._faults.noted(order["client_order_id"])
         shown = order_json(order)
         if fault and fault.mode == "reject_later":
-            self._spawn(self._reject_later(order["id"], fault.seconds))
+            self._desk.arrivals.schedule(REJECT, order["id"], fault.seconds)
             return JSONResponse(shown)
         if fault and fault.mode.endswith(("_after_accept", "_before_ack")):
             # The client is kept waiting, so the market must not wait for its answer.
@@ -151,26 +152,8 @@ class Submission:
             return await answer_badly(fault, lambda: JSONResponse(shown))
         return JSONResponse(shown, background=BackgroundTask(self._match, order["symbol"]))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._late.add(task)
-        task.add_done_callback(self._late.discard)
-
     async def _match(self, symbol: str) -> None:
         self._desk.match(symbol)
-
-    async def _reject_later(self, order_id: str, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        self._desk.reject_later(order_id)
-
-    async def _accept_late(self, body: Any, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        try:
-            order = self._desk.accept(body)
-        except Refused:
-            return
-        self._faults.noted(order["client_order_id"])
-        self._desk.match(order["symbol"])
 
 
 def with_faults(handler: Handler, target: str, faults: Faults) -> Handler:
@@ -191,11 +174,14 @@ def with_faults(handler: Handler, target: str, faults: Faults) -> Handler:
     return wrapped
 
 
-def build_app(ledger: Ledger, key: str, secret: str, faults_enabled: bool = False) -> ASGIApp:
-    """Return the ASGI application over a ledger; orders left unmatched by a crash are matched first."""
+def build_app(
+    ledger: Ledger, key: str, secret: str, faults_enabled: bool = False, fees: bool = True
+) -> tuple[ASGIApp, Desk]:
+    """Return the ASGI application over a ledger, and its desk; orders left unmatched by a crash are matched first."""
     faults = Faults()
-    hub = Hub(faults.for_event)
+    hub = Hub(faults.for_event, ledger.now_text)
     desk = Desk(ledger, hub)
+    desk.charges_fees = fees
     for symbol in {order["symbol"] for order in ledger.open_orders()}:
         desk.match(symbol)
     routes: list[Any] = [Route("/v2/orders", with_submission(desk, faults), methods=["POST"])]
@@ -208,7 +194,7 @@ def build_app(ledger: Ledger, key: str, secret: str, faults_enabled: bool = Fals
 
     routes.append(WebSocketRoute("/stream", stream))
     handlers: Any = {Refused: on_refused, HTTPException: on_http}
-    return KeysAndRequestId(Starlette(routes=routes, exception_handlers=handlers), key, secret)
+    return KeysAndRequestId(Starlette(routes=routes, exception_handlers=handlers), key, secret), desk
 
 
 def with_submission(desk: Desk, faults: Faults) -> Handler:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+from datetime import datetime, timedelta
 from typing import Any
 
 from starlette.requests import Request
@@ -11,9 +11,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from backend.paperbroker.books import cash_activity_json
-from backend.paperbroker.desk import SYMBOL, Desk, Refused, number
+from backend.paperbroker.desk import SYMBOL, Desk, number
 from backend.paperbroker.faults import Faults
 from backend.paperbroker.matching import Quote
+from backend.paperbroker.reads import body_of
+from backend.paperbroker.refusals import Refused
+from backend.paperbroker.sessions import NEW_YORK, ONE_DAY, clock_json
 from backend.paperbroker.shapes import activity_json, order_json
 
 KIND = re.compile(r"[A-Z]{2,8}")
@@ -32,20 +35,12 @@ def control_routes(desk: Desk, faults: Faults, faults_enabled: bool) -> list[Rou
         Route("/control/faults", control.clear, methods=["DELETE"]),
         Route("/control/bust", control.bust, methods=["POST"]),
         Route("/control/cash", control.cash, methods=["POST"]),
+        Route("/control/clock", control.clock, methods=["POST"]),
+        Route("/control/execute", control.execute, methods=["POST"]),
+        Route("/control/fees", control.fees, methods=["POST"]),
         Route("/control/drop_stream", control.drop_stream, methods=["POST"]),
         Route("/control/ledger", control.ledger, methods=["GET"]),
     ]
-
-
-async def body_of(request: Request) -> dict[str, Any]:
-    """Return a JSON object. Raises Refused 422."""
-    try:
-        body = json.loads(await request.body())
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise Refused(422, 40010001, "body must be a JSON object")
-    return body
 
 
 def parse_quote(item: Any) -> Quote:
@@ -102,6 +97,36 @@ class Control:
         amount = number(sent.removeprefix("-"), "amount") * (-1 if sent.startswith("-") else 1)
         row = self._desk.move_cash(kind, amount, str(body.get("description") or ""))
         return JSONResponse(cash_activity_json(row), 201)
+
+    async def clock(self, request: Request) -> Response:
+        """POST /control/clock {advance_seconds} or {at} or {}: moves the broker's clock; {} sets it right again"""
+        body, ledger = await body_of(request), self._desk.ledger
+        real = ledger.now() - ledger.offset
+        try:
+            if body.get("at") is not None:
+                offset = datetime.fromisoformat(str(body["at"])) - real
+            else:
+                advance = body.get("advance_seconds")
+                offset = timedelta(0) if advance is None else ledger.offset + timedelta(seconds=float(advance))
+        except (TypeError, ValueError, OverflowError):
+            raise Refused(422, 40010001, "at must be a time with its zone, advance_seconds a number") from None
+        ledger.set_clock(offset)
+        self._desk.keep_house()
+        return JSONResponse(clock_json(ledger.now()))
+
+    async def execute(self, request: Request) -> Response:
+        """POST /control/execute {client_order_id or order_id, qty, price}: whatever the order's state and quantity"""
+        body, ledger = await body_of(request), self._desk.ledger
+        named = ledger.order_by_client_id(str(body.get("client_order_id")))
+        order_id = str(body.get("order_id")) if named is None else named["id"]
+        qty, price = number(body.get("qty"), "qty"), number(body.get("price"), "price")
+        return JSONResponse(activity_json(self._desk.execute(order_id, qty, price)), 201)
+
+    async def fees(self, request: Request) -> Response:
+        """POST /control/fees: posts the fees of every day up to today now, as the next session would"""
+        now = self._desk.ledger.now()
+        tomorrow = now.astimezone(NEW_YORK).date() + ONE_DAY
+        return JSONResponse({"posted": self._desk.fees.post(now, before=tomorrow)})
 
     async def drop_stream(self, request: Request) -> Response:
         """POST /control/drop_stream: closes every trading stream"""

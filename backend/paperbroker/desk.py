@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from datetime import UTC, datetime
+import uuid
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from backend.paperbroker.arrivals import CANCEL, KEEP, ORDER, REJECT, Arrivals
 from backend.paperbroker.books import Books
-from backend.paperbroker.ledger import OPEN, DuplicateClientOrderId, Ledger, text
+from backend.paperbroker.ledger import OPEN, DuplicateClientOrderId, Ledger, text, time_text
 from backend.paperbroker.matching import Fill, Quote, Resting, match
+from backend.paperbroker.refusals import Fault, Refused
+from backend.paperbroker.session_end import FeeDesk, expiry
 from backend.paperbroker.stream import Hub
 
 SYMBOL = re.compile(r"[A-Z][A-Z0-9.]{0,11}")
@@ -22,16 +26,8 @@ ZERO = Decimal(0)
 WORKING = (
     "select o.side, o.qty, o.filled_qty, o.limit_price, q.bid, q.ask, coalesce(p.qty, '0') as held from orders o"
     " left join quotes q on q.symbol = o.symbol left join positions p on p.symbol = o.symbol"
-    " where o.status in ('new', 'accepted', 'partially_filled')"
+    " where o.status in ('new', 'accepted', 'partially_filled', 'pending_cancel')"
 )
-
-
-class Refused(Exception):
-    """A request the broker answers with an error: HTTP status, Alpaca code and message."""
-
-    def __init__(self, status: int, code: int, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message = status, code, message
 
 
 def number(value: Any, name: str, positive: bool = True) -> Decimal:
@@ -91,11 +87,41 @@ class Desk:
     def __init__(self, ledger: Ledger, hub: Hub) -> None:
         self.ledger, self.hub = ledger, hub
         self.books = Books(ledger)
+        self.fees = FeeDesk(ledger, self.books)
+        self.arrivals = Arrivals(ledger)
+        self.charges_fees = True
         self.close_books()
 
     def close_books(self) -> None:
         """Keep the equity of a close that has passed, before anything changes it."""
-        self.books.close(datetime.now(UTC))
+        self.books.close(self.ledger.now())
+
+    def keep_house(self) -> None:
+        """Do what time brings: a close, orders that expire, fees of days past, and what was on its way."""
+        self.close_books()
+        now = self.ledger.now()
+        for order in self.ledger.expiring(time_text(now)):
+            self._end(order["id"], "expired")
+        if self.charges_fees:
+            self.fees.post_due(now)
+        self.arrivals.happen(now, self._arrive)
+
+    def _arrive(self, kind: str, body: Any) -> None:
+        if kind == ORDER:
+            if self.ledger.order_by_client_id(str(body.get("client_order_id"))) is None:
+                with suppress(Refused):
+                    self.match(self.accept(body)["symbol"])
+            return
+        order = self.ledger.order(body)
+        if order is None or order["status"] not in OPEN:
+            return
+        if kind == REJECT:
+            self._end(body, "rejected", "rejected by the fault switch")
+        elif kind == CANCEL:
+            self._end(body, "canceled")
+        elif kind == KEEP and order["status"] == "pending_cancel":
+            self.ledger.mark_order(body, "partially_filled" if Decimal(order["filled_qty"]) else "new")
+            self.tell("order_cancel_rejected", body)
 
     def accept(self, body: Any) -> sqlite3.Row:
         """Check an order and store it; matching is a separate step. Raises Refused."""
@@ -104,11 +130,50 @@ class Desk:
             raise Refused(422, 40010001, "client_order_id must be unique")
         self._check_funds(fields)
         try:
-            order = self.ledger.add_order(fields)
+            order = self.ledger.add_order(self._timed(fields))
         except DuplicateClientOrderId:
             raise Refused(422, 40010001, "client_order_id must be unique") from None
         self.hub.order_event("new", order)
         return order
+
+    def replace(self, order_id: str, body: dict[str, Any]) -> sqlite3.Row:
+        """Put a new order in the place of a working one; what is not given stays. Raises Refused 404 or 422.
+
+        The new order trades ``qty``, by default what the old one had left, and counts its own executions.
+        """
+        old = self.ledger.order(order_id)
+        if old is None:
+            raise Refused(404, 40410000, f"order not found for {order_id}")
+        if old["status"] not in OPEN:
+            raise Refused(422, 42210000, f'order is already in "{old["status"]}" state')
+        same = {name: old[name] for name in ("symbol", "side", "type", "time_in_force", "limit_price")}
+        terms = {**same, "qty": text(_leaves(old)), "client_order_id": str(uuid.uuid4())}
+        terms |= {name: value for name, value in body.items() if name in terms and value is not None}
+        fields = {**self._timed(parse_order(terms)), "replaces": order_id}
+        if self.ledger.note_duplicate(fields["client_order_id"]):
+            raise Refused(422, 40010001, "client_order_id must be unique")
+        with self.ledger.transaction():
+            self.ledger.end_order(order_id, "replaced")
+            order = self.ledger.add_order(fields)
+            self.ledger.execute("update orders set replaced_by = ? where id = ?", order["id"], order_id)
+        self.tell("replaced", order_id)
+        self.hub.order_event("new", order)
+        return order
+
+    def execute(self, order_id: str, qty: Decimal, price: Decimal) -> sqlite3.Row:
+        """Execute an order whatever its state, beyond its quantity if asked: a broker's mistake, or a late report."""
+        order = self.ledger.order(order_id)
+        if order is None:
+            raise Refused(404, 40410000, f"order not found for {order_id}")
+        self.close_books()
+        with self.ledger.transaction():
+            execution = self.ledger.book_fill(Fill(order_id, order["side"], qty, price))
+        self._tell(execution)
+        return execution
+
+    def _timed(self, fields: dict[str, Any]) -> dict[str, Any]:
+        expires = expiry(self.ledger.now(), fields["time_in_force"], bool(fields["extended_hours"]))
+        return {**fields, "expires_at": expires}
 
     def _check_funds(self, fields: dict[str, Any]) -> None:
         qty, symbol = Decimal(fields["qty"]), fields["symbol"]
@@ -194,31 +259,37 @@ class Desk:
 
     def _end(self, order_id: str, status: str, reason: str | None = None) -> None:
         self.ledger.end_order(order_id, status, reason)
+        self.tell(status, order_id)
+
+    def tell(self, event: str, order_id: str) -> None:
+        """Tell the stream what happened to an order."""
         order = self.ledger.order(order_id)
         assert order is not None
-        self.hub.order_event(status, order)
+        self.hub.order_event(event, order)
 
-    def reject_later(self, order_id: str) -> None:
-        """Reject an order that was acknowledged, if it still works."""
-        order = self.ledger.order(order_id)
-        if order is not None and order["status"] in OPEN:
-            self._end(order_id, "rejected", "rejected by the fault switch")
-
-    def cancel(self, order_id: str) -> None:
-        """Cancel a working order. Raises Refused 404 or 422."""
+    def cancel(self, order_id: str, fault: Fault | None = None) -> None:
+        """Cancel a working order, or do with it what ``fault`` says. Raises Refused 404 or 422."""
         order = self.ledger.order(order_id)
         if order is None:
             raise Refused(404, 40410000, f"order not found for {order_id}")
-        if order["status"] not in OPEN:
+        if order["status"] not in OPEN or order["status"] == "pending_cancel":
             raise Refused(422, 42210000, f'order is already in "{order["status"]}" state')
-        self._end(order_id, "canceled")
+        if fault is None:
+            self._end(order_id, "canceled")
+        elif fault.mode == "cancel_refused":
+            self.tell("order_cancel_rejected", order_id)
+            raise Refused(422, 42210000, "order is not cancelable")
+        else:
+            self.ledger.mark_order(order_id, "pending_cancel")
+            self.tell("pending_cancel", order_id)
+            self.arrivals.schedule(KEEP if fault.mode == "cancel_kept" else CANCEL, order_id, fault.seconds)
 
     def move_cash(self, kind: str, amount: Decimal, description: str) -> sqlite3.Row:
         """Book a cash activity. Raises Refused 422 when it would overdraw the account."""
         self.close_books()
         if Decimal(self.ledger.account()["cash"]) + amount < 0:
             raise Refused(422, 40010001, "not enough cash")
-        return self.books.move_cash(kind, amount, description, datetime.now(UTC))
+        return self.books.move_cash(kind, amount, description, self.ledger.now())
 
     def bust(self, execution_id: str, price: Decimal | None, qty: Decimal | None) -> sqlite3.Row:
         """Bust, or with a price or quantity correct, an execution. Raises Refused 404."""

@@ -7,10 +7,9 @@ ledger stays a true record of what was accepted.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
-from backend.paperbroker.desk import Refused
+from backend.paperbroker.refusals import Fault, Refused
 
 CALL_MODES = frozenset({
     "slow", "hang_before", "hang_after_accept", "drop_before", "drop_after_accept", "error_500",
@@ -19,29 +18,15 @@ CALL_MODES = frozenset({
 })  # fmt: skip
 SUBMIT_ONLY = frozenset({"fill_before_ack", "late_arrival", "reject", "reject_later"})
 STREAM_MODES = frozenset({"duplicate_events", "reorder_events", "gap_events"})
+# refused at once; taken and done later; taken and refused later
+CANCEL_MODES = frozenset({"cancel_refused", "cancel_pending", "cancel_kept"})
+# look-ups that do not see young orders; activities filed late, at the place of their time; pages of `size` rows
+READ_MODES = frozenset({"lag_lookup", "lag_activities", "short_pages"})
 TARGETS = frozenset({"submit", "lookup", "cancel", "read", "any"})
-DEFAULT_SECONDS = {"slow": 1.0, "late_arrival": 1.0, "fill_before_ack": 0.2, "reject_later": 0.0}
-
-
-@dataclass(slots=True)
-class Fault:
-    """One armed fault; ``times`` None means until deleted, ``seconds`` is its delay or its lag."""
-
-    mode: str
-    target: str
-    times: int | None
-    seconds: float
-    symbol: str | None
-    status: int
-    code: int
-    message: str
-    used: int = 0
-
-    def take(self) -> None:
-        """Use it once."""
-        self.used += 1
-        if self.times is not None:
-            self.times -= 1
+DEFAULT_SECONDS = {
+    "slow": 1.0, "late_arrival": 1.0, "fill_before_ack": 0.2, "reject_later": 0.0, "lag_lookup": 0.0,
+    "cancel_pending": 1.0, "cancel_kept": 1.0, "lag_activities": 1.0,
+}  # fmt: skip
 
 
 class Faults:
@@ -56,18 +41,19 @@ class Faults:
         if not isinstance(body, dict):
             raise Refused(422, 40010001, "body must be an object")
         mode, target = body.get("mode"), body.get("target", "submit")
-        if mode not in CALL_MODES | STREAM_MODES | {"lag_lookup", "cancel_refused"}:
+        if mode not in CALL_MODES | STREAM_MODES | CANCEL_MODES | READ_MODES:
             raise Refused(422, 40010001, f"unknown mode {mode!r}")
         if target not in TARGETS or (mode in SUBMIT_ONLY and target != "submit"):
             raise Refused(422, 40010001, f"mode {mode} has no target {target!r}")
         try:
             times = None if body.get("times", 1) is None else int(body.get("times", 1))
-            seconds = float(body.get("seconds", DEFAULT_SECONDS.get(mode, 0.0 if mode == "lag_lookup" else 30.0)))
+            seconds = float(body.get("seconds", DEFAULT_SECONDS.get(mode, 30.0)))
             status, code = int(body.get("status", 422)), int(body.get("code", 42210000))
+            size = int(body.get("size", 1))
         except (TypeError, ValueError):
-            raise Refused(422, 40010001, "times, seconds, status and code must be numbers") from None
+            raise Refused(422, 40010001, "times, seconds, size, status and code must be numbers") from None
         message = str(body.get("message", "rejected by the fault switch"))
-        fault = Fault(mode, target, times, seconds, body.get("symbol"), status, code, message)
+        fault = Fault(mode, target, times, seconds, body.get("symbol"), status, code, message, max(size, 1))
         self._armed.append(fault)
         return self.show(fault)
 
@@ -96,11 +82,22 @@ class Faults:
         return None
 
     def for_cancel(self, symbol: str) -> Fault | None:
-        """Take the fault that refuses one item of a cancel-all."""
+        """Take the fault for one cancel, alone or as an item of a cancel-all."""
         for fault in self._armed:
-            if fault.mode == "cancel_refused" and fault.symbol in (None, symbol):
+            if fault.mode in CANCEL_MODES and fault.symbol in (None, symbol):
                 return self._take(fault)
         return None
+
+    def page_size(self, asked: int) -> int:
+        """The rows that a page of a listing gives when ``asked`` were wanted."""
+        for fault in self._armed:
+            if fault.mode == "short_pages":
+                return min(asked, self._take(fault).size)
+        return asked
+
+    def filed_late(self) -> list[tuple[str | None, float]]:
+        """(symbol or None for all, seconds): executions younger than that are not filed among the activities yet."""
+        return [(fault.symbol, fault.seconds) for fault in self._armed if fault.mode == "lag_activities"]
 
     def for_event(self) -> str | None:
         """Take the fault for one stream event."""

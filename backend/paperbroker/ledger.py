@@ -10,13 +10,14 @@ import sqlite3
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from backend.paperbroker.matching import Fill, Quote
 
-OPEN = ("new", "accepted", "partially_filled")
+OPEN = ("new", "accepted", "partially_filled", "pending_cancel")
+ENDED_AT = {"canceled": "canceled_at", "expired": "expired_at", "replaced": "replaced_at", "rejected": "failed_at"}
 ZERO = Decimal(0)
 
 SCHEMA = """
@@ -27,7 +28,8 @@ create table if not exists orders (seq integer primary key autoincrement, id tex
   time_in_force text not null, qty text not null, limit_price text, extended_hours integer not null,
   status text not null, filled_qty text not null default '0', filled_value text not null default '0',
   created_at text not null, updated_at text not null, filled_at text, canceled_at text, failed_at text,
-  reject_reason text, refused_duplicates integer not null default 0);
+  reject_reason text, refused_duplicates integer not null default 0, expires_at text, expired_at text,
+  replaced_at text, replaced_by text, replaces text);
 create index if not exists orders_open on orders (symbol, status);
 create index if not exists orders_status on orders (status);
 create table if not exists executions (seq integer primary key autoincrement, id text not null unique,
@@ -37,16 +39,18 @@ create table if not exists executions (seq integer primary key autoincrement, id
 create table if not exists positions (symbol text primary key, qty text not null, cost text not null);
 create table if not exists quotes (symbol text primary key, bid text, ask text, bid_size text, ask_size text, last text,
   at text not null);
+create table if not exists clock (one integer primary key check (one = 1), offset_seconds real not null);
 """
+SINCE_THEN = ("expires_at", "expired_at", "replaced_at", "replaced_by", "replaces")  # columns that old files lack
 
 
 class DuplicateClientOrderId(Exception):
     """The client order id is already in the ledger."""
 
 
-def now_text() -> str:
-    """Return the present UTC time as Alpaca writes it, with microseconds."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def time_text(moment: datetime) -> str:
+    """Return a time as Alpaca writes it, in UTC with microseconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def text(value: Decimal | None) -> str | None:
@@ -71,9 +75,15 @@ class Ledger:
         self._db.execute("pragma journal_mode = wal")
         self._db.execute("pragma synchronous = full")
         self._db.executescript(SCHEMA)
+        known = {row["name"] for row in self.rows("pragma table_info(orders)")}
+        for column in SINCE_THEN:
+            if column not in known:
+                self._db.execute(f"alter table orders add column {column} text")
+        clock = self.row("select offset_seconds from clock")
+        self.offset = timedelta(seconds=clock["offset_seconds"] if clock else 0)
         self._db.execute(
             "insert or ignore into account values (1, ?, ?, ?, ?, ?)",
-            (str(uuid.uuid4()), "PA" + uuid.uuid4().hex[:10].upper(), text(cash), text(cash), now_text()),
+            (str(uuid.uuid4()), "PA" + uuid.uuid4().hex[:10].upper(), text(cash), text(cash), self.now_text()),
         )
 
     def close(self) -> None:
@@ -90,6 +100,19 @@ class Ledger:
             self._db.execute("rollback")
             raise
         self._db.execute("commit")
+
+    def now(self) -> datetime:
+        """Return the broker's time: the machine's, moved by what ``set_clock`` asked for."""
+        return datetime.now(UTC) + self.offset
+
+    def now_text(self) -> str:
+        """Return the broker's time as Alpaca writes it."""
+        return time_text(self.now())
+
+    def set_clock(self, offset: timedelta) -> None:
+        """Move the broker's clock against the machine's, for good."""
+        self.offset = offset
+        self._db.execute("insert or replace into clock values (1, ?)", (offset.total_seconds(),))
 
     def prepare(self, schema: str) -> None:
         """Create what is not there yet."""
@@ -130,7 +153,7 @@ class Ledger:
 
     def add_order(self, fields: dict[str, Any]) -> sqlite3.Row:
         """Store a new order durably. Raises DuplicateClientOrderId."""
-        at = now_text()
+        at = self.now_text()
         values = {"id": str(uuid.uuid4()), "status": "new", "created_at": at, "updated_at": at, **fields}
         columns = ", ".join(values)
         marks = ", ".join("?" for _ in values)
@@ -151,10 +174,20 @@ class Ledger:
             return self.rows(f"select * from orders where status in ({marks}) order by seq")
         return self.rows(f"select * from orders where symbol = ? and status in ({marks}) order by seq", symbol)
 
+    def expiring(self, at: str) -> list[sqlite3.Row]:
+        """Return working orders whose time is over."""
+        marks = ", ".join(f"'{status}'" for status in OPEN)
+        return self.rows(f"select * from orders where expires_at <= ? and status in ({marks}) order by seq", at)
+
+    def mark_order(self, order_id: str, status: str) -> None:
+        """Put a working order into another working state."""
+        self._db.execute("update orders set status = ?, updated_at = ? where id = ?",
+                         (status, self.now_text(), order_id))  # fmt: skip
+
     def end_order(self, order_id: str, status: str, reason: str | None = None) -> None:
-        """Put an order into ``canceled`` or ``rejected``."""
-        at = now_text()
-        column = "canceled_at" if status == "canceled" else "failed_at"
+        """Put an order into ``canceled``, ``expired``, ``replaced`` or ``rejected``."""
+        at = self.now_text()
+        column = ENDED_AT[status]
         self._db.execute(
             f"update orders set status = ?, {column} = ?, updated_at = ?, reject_reason = ? where id = ?",
             (status, at, at, reason, order_id),
@@ -171,8 +204,11 @@ class Ledger:
         assert order is not None
         filled = Decimal(order["filled_qty"]) + fill.qty
         leaves = Decimal(order["qty"]) - filled
-        status = "filled" if leaves == 0 else "partially_filled"
-        execution = self._add_execution(order, fill, filled, leaves, status, "fill" if leaves == 0 else "partial_fill")
+        done = leaves <= 0
+        # What executes after the end of an order, or while its cancel is on its way, leaves it what it is.
+        stays = order["status"] not in ("new", "accepted", "partially_filled")
+        status = "filled" if done else order["status"] if stays else "partially_filled"
+        execution = self._add_execution(order, fill, filled, leaves, status, "fill" if done else "partial_fill")
         self._db.execute(
             "update orders set filled_qty = ?, filled_value = ?, status = ?, filled_at = ?, updated_at = ?"
             " where id = ?",
@@ -188,7 +224,7 @@ class Ledger:
     ) -> sqlite3.Row:  # fmt: skip
         latest = self.row("select at from executions order by seq desc limit 1")
         # Pages walk forward in time, so a clock stepping back must not make a later fill look older.
-        at = max(now_text(), latest["at"]) if latest else now_text()
+        at = max(self.now_text(), latest["at"]) if latest else self.now_text()
         execution_id = str(uuid.uuid4())
         stamp = "".join(c for c in at if c.isdigit())[:17]
         self._db.execute(
@@ -238,7 +274,7 @@ class Ledger:
             if correcting:
                 self.move(old["symbol"], sign * new_qty, new_price)
             self._db.execute("update orders set filled_qty = ?, filled_value = ?, updated_at = ? where id = ?",
-                             (text(filled), text(value), now_text(), order["id"]))  # fmt: skip
+                             (text(filled), text(value), self.now_text(), order["id"]))  # fmt: skip
             kind = "trade_correct" if correcting else "trade_bust"
             return [self._add_execution(order, fill, filled, Decimal(order["qty"]) - filled, order["status"], kind,
                                         execution_id)]  # fmt: skip
@@ -255,7 +291,7 @@ class Ledger:
         self._db.execute(
             "insert or replace into quotes values (?, ?, ?, ?, ?, ?, ?)",
             (quote.symbol, text(quote.bid), text(quote.ask), text(quote.bid_size), text(quote.ask_size),
-             text(quote.last), now_text()),
+             text(quote.last), self.now_text()),
         )  # fmt: skip
 
     def use_size(self, symbol: str, column: str, left: Decimal) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from backend.paperbroker.books import cash_activity_json
-from backend.paperbroker.desk import SYMBOL, Desk, Refused
+from backend.paperbroker.desk import SYMBOL, Desk
 from backend.paperbroker.faults import Faults
-from backend.paperbroker.ledger import OPEN
+from backend.paperbroker.ledger import OPEN, time_text
+from backend.paperbroker.refusals import Refused
 from backend.paperbroker.sessions import calendar_json, clock_json
 from backend.paperbroker.shapes import account_json, activity_json, asset_json, order_json, positions_json
 
@@ -29,6 +31,7 @@ def read_routes(desk: Desk, faults: Faults) -> list[tuple[str, str, str, Handler
         ("/v2/orders", "DELETE", "cancel", reads.cancel_all),
         ("/v2/orders/{order_id}", "GET", "lookup", reads.order),
         ("/v2/orders/{order_id}", "DELETE", "cancel", reads.cancel),
+        ("/v2/orders/{order_id}", "PATCH", "submit", reads.replace),
         ("/v2/account", "GET", "read", reads.account),
         ("/v2/positions", "GET", "read", reads.positions),
         ("/v2/positions/{symbol}", "GET", "read", reads.position),
@@ -39,6 +42,17 @@ def read_routes(desk: Desk, faults: Faults) -> list[tuple[str, str, str, Handler
         ("/v2/assets", "GET", "read", reads.assets),
         ("/v2/assets/{symbol}", "GET", "read", reads.asset),
     ]
+
+
+async def body_of(request: Request) -> dict[str, Any]:
+    """Return a JSON object. Raises Refused 422."""
+    try:
+        body = json.loads(await request.body())
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise Refused(422, 40010001, "body must be a JSON object")
+    return body
 
 
 def choice(request: Request, name: str, allowed: tuple[str, ...], default: str) -> str:
@@ -109,7 +123,7 @@ class Reads:
         """GET /v2/orders: status, limit, after, until, direction, symbols, side"""
         status = choice(request, "status", ("open", "closed", "all"), "open")
         direction = choice(request, "direction", ("asc", "desc"), "desc")
-        limit = count(request, "limit", 50, 500)
+        limit = self._faults.page_size(count(request, "limit", 50, 500))
         clauses, values = ["1 = 1"], []
         if status != "all":
             marks = ", ".join(f"'{name}'" for name in OPEN)
@@ -130,17 +144,27 @@ class Reads:
 
     async def cancel(self, request: Request) -> Response:
         """DELETE /v2/orders/{id}"""
-        self._desk.cancel(request.path_params["order_id"])
+        order = self._ledger.order(request.path_params["order_id"])
+        fault = self._faults.for_cancel(order["symbol"]) if order is not None and order["status"] in OPEN else None
+        self._desk.cancel(request.path_params["order_id"], fault)
         return Response(status_code=204)
+
+    async def replace(self, request: Request) -> Response:
+        """PATCH /v2/orders/{id}: qty, limit_price, time_in_force and client_order_id of the order in its place"""
+        order = self._desk.replace(request.path_params["order_id"], await body_of(request))
+        self._desk.match(order["symbol"])
+        return JSONResponse(order_json(order))
 
     async def cancel_all(self, request: Request) -> Response:
         """DELETE /v2/orders: one status an order"""
         items: list[dict[str, Any]] = []
         for row in self._ledger.open_orders():
-            if fault := self._faults.for_cancel(row["symbol"]):
+            fault = self._faults.for_cancel(row["symbol"])
+            if fault is not None and fault.mode == "cancel_refused":
                 items.append({"id": row["id"], "status": 500, "body": {"code": 50010000, "message": fault.message}})
                 continue
-            self._desk.cancel(row["id"])
+            if row["status"] != "pending_cancel":
+                self._desk.cancel(row["id"], fault)
             ended = self._ledger.order(row["id"])
             items.append({"id": row["id"], "status": 200, "body": order_json(ended) if ended else None})
         return JSONResponse(items, 207)
@@ -167,8 +191,11 @@ class Reads:
         if "FILL" not in names.split(","):
             return self._cash_activities(request, names.split(","))
         direction = choice(request, "direction", ("asc", "desc"), "desc")
-        size = count(request, "page_size", 100, 100)
+        size = self._faults.page_size(count(request, "page_size", 100, 100))
         clauses, values = ["1 = 1"], []
+        for symbol, seconds in self._faults.filed_late():
+            clauses.append("(at < ? or (? is not null and symbol != ?))")
+            values += [time_text(self._ledger.now() - timedelta(seconds=seconds)), symbol, symbol]
         for name, sign in (("after", ">"), ("until", "<")):
             if at := moment(request, name):
                 clauses.append(f"at {sign} ?")
@@ -190,16 +217,16 @@ class Reads:
         if token and token not in ids:
             raise Refused(422, 40010001, "invalid page_token")
         first = ids.index(token) + 1 if token else 0
-        page = found[first : first + count(request, "page_size", 100, 100)]
+        page = found[first : first + self._faults.page_size(count(request, "page_size", 100, 100))]
         return JSONResponse([cash_activity_json(row) for row in page])
 
     async def clock(self, request: Request) -> Response:
         """GET /v2/clock"""
-        return JSONResponse(clock_json(datetime.now(UTC)))
+        return JSONResponse(clock_json(self._ledger.now()))
 
     async def calendar(self, request: Request) -> Response:
         """GET /v2/calendar: start and end, this year by default"""
-        this_year = datetime.now(UTC).year
+        this_year = self._ledger.now().year
         start = day(request, "start", date(this_year, 1, 1))
         end = day(request, "end", date(this_year, 12, 31))
         if (end - start).days > 3700:

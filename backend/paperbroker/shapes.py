@@ -24,9 +24,9 @@ def order_json(row: sqlite3.Row) -> dict[str, Any]:
     average = Decimal(row["filled_value"]) / filled if filled else None
     same = {name: row[name] for name in ("id", "client_order_id", "created_at", "updated_at", "filled_at", "symbol",
                                          "canceled_at", "failed_at", "qty", "filled_qty", "limit_price", "status",
-                                         "side", "type", "time_in_force")}  # fmt: skip
-    nothing = ("expired_at", "replaced_at", "replaced_by", "replaces", "notional", "stop_price", "legs",
-               "trail_percent", "trail_price", "hwm", "subtag", "source", "expires_at")  # fmt: skip
+                                         "side", "type", "time_in_force", "expires_at", "expired_at",
+                                         "replaced_at", "replaced_by", "replaces")}  # fmt: skip
+    nothing = ("notional", "stop_price", "legs", "trail_percent", "trail_price", "hwm", "subtag", "source")
     return {
         **same,
         **dict.fromkeys(nothing),

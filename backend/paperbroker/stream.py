@@ -10,11 +10,12 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from backend.paperbroker.ledger import now_text
+from backend.paperbroker.ledger import time_text
 from backend.paperbroker.shapes import order_json
 
 Message = dict[str, Any]
@@ -23,14 +24,18 @@ Message = dict[str, Any]
 class Hub:
     """Fans trade updates out to the listening sockets; ``fault`` names what to do with the next event, or None."""
 
-    def __init__(self, fault: Callable[[], str | None] = lambda: None) -> None:
-        self._fault = fault
+    def __init__(
+        self,
+        fault: Callable[[], str | None] = lambda: None,
+        now: Callable[[], str] = lambda: time_text(datetime.now(UTC)),
+    ) -> None:
+        self._fault, self._now = fault, now
         self._queues: set[asyncio.Queue[Message | None]] = set()
         self._held: Message | None = None
 
     def order_event(self, event: str, order: sqlite3.Row) -> None:
-        """Publish new, canceled or rejected."""
-        self._publish({"event": event, "timestamp": now_text(), "order": order_json(order)})
+        """Publish what happened to an order: new, canceled, expired, replaced, rejected, order_cancel_rejected..."""
+        self._publish({"event": event, "timestamp": self._now(), "order": order_json(order)})
 
     def execution_event(self, execution: sqlite3.Row, order: sqlite3.Row, position_qty: str) -> None:
         """Publish fill, partial_fill, trade_bust or trade_correct."""

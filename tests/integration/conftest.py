@@ -17,6 +17,8 @@ import pytest
 import requests
 from pydantic import SecretStr
 
+from tests.integration.paper_process import start  # noqa: F401  a fixture for every test here
+
 KEY, SECRET = "test-key", "test-secret"
 BROKER_HEADERS = {"APCA-API-KEY-ID": KEY, "APCA-API-SECRET-KEY": SECRET}
 
