@@ -88,6 +88,29 @@ def test_activities_page_without_gap_or_repeat(start: Start) -> None:
     assert len(set(seen)) == 5
 
 
+def test_cash_activities_move_cash_and_page_apart_from_executions(start: Start) -> None:
+    broker = start(cash="1000")
+    for kind, amount in (("CSD", "250.50"), ("CSW", "-50"), ("FEE", "-0.01"), ("JNLC", "5")):
+        assert broker.call("POST", "/control/cash", {"kind": kind, "amount": amount}).status_code == 201
+    assert broker.call("GET", "/v2/account").json()["cash"] == "1205.49"
+    assert broker.call("POST", "/control/cash", {"kind": "CSW", "amount": "-1206"}).status_code == 422
+    assert broker.call("POST", "/control/cash", {"kind": "csd", "amount": "1"}).status_code == 422
+    seen: list[dict[str, Any]] = []
+    path = "/v2/account/activities?activity_types=CSD,CSW,JNLC&direction=asc&page_size=2"
+    token = ""
+    while page := broker.call("GET", path + token).json():
+        seen += page
+        token = f"&page_token={page[-1]['id']}"
+    assert [(row["activity_type"], row["net_amount"]) for row in seen] == [
+        ("CSD", "250.5"),
+        ("CSW", "-50"),
+        ("JNLC", "5"),
+    ]
+    assert broker.call("GET", path + "&page_token=nobody").status_code == 422
+    assert broker.call("GET", path + "&after=2100-01-01T00:00:00Z").json() == []
+    assert broker.call("GET", "/v2/account/activities/FILL").json() == []
+
+
 def test_keys_are_checked_and_the_control_routes_do_not_exist_when_off(start: Start) -> None:
     broker = start(faults=False)
     assert requests.get(broker.url + "/v2/account", timeout=10).status_code == 401

@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -321,6 +321,49 @@ def test_a_repeating_page_of_fills_is_an_error_and_not_a_loop(broker: Broker, cl
     with pytest.raises(BrokerQueryError):
         client.fills()
     assert len(broker.seen) == 2
+
+
+def cash_json(number: int, kind: str, amount: str, **changes: Any) -> dict[str, Any]:
+    identity = f"20260302000000000::cash-{number}"
+    return {"id": identity, "activity_type": kind, "date": "2026-03-02", "net_amount": amount, **changes}
+
+
+def test_cash_flows_are_read_by_time_with_the_sign_of_their_kind(broker: Broker, client: AlpacaClient) -> None:
+    told = [
+        cash_json(1, "CSD", "-20000.50", created_at="2026-03-02T16:00:00Z", description="ACH", status="executed"),
+        cash_json(2, "CSW", "300"),
+        cash_json(3, "JNLC", "-7", status="canceled"),
+    ]
+    broker.script["GET", "/v2/account/activities"] = lambda handler, query: (200, [] if "page_token" in query else told)
+    flows = client.cash_flows(datetime(2026, 3, 1, tzinfo=UTC))
+    assert [(flow.kind, flow.amount, flow.status) for flow in flows] == [
+        ("CSD", Decimal("20000.50"), "executed"),
+        ("CSW", Decimal(-300), "executed"),
+        ("JNLC", Decimal(-7), "canceled"),
+    ]
+    assert (flows[0].occurred_at, flows[1].occurred_at) == (datetime(2026, 3, 2, 16, 0, tzinfo=UTC), None)
+    assert flows[1].occurred_on == date(2026, 3, 2)
+    asked = broker.seen[0][2]
+    assert (asked["after"], asked["activity_types"]) == ("2026-03-01T00:00:00Z", "CSD,CSW,JNLC,ACATC")
+
+
+@pytest.mark.parametrize("wrong", [{"date": "soon"}, {"net_amount": "NaN"}, {"net_amount": None}, {"id": ""}])
+def test_a_cash_flow_that_cannot_be_read_is_an_unknown_and_not_none(
+    broker: Broker, client: AlpacaClient, wrong: dict[str, Any]
+) -> None:
+    broker.script["GET", "/v2/account/activities"] = (200, [cash_json(1, "CSD", "5") | wrong])
+    with pytest.raises(BrokerQueryError):
+        client.cash_flows(datetime(2026, 3, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(("said", "day"), [("2026-03-02", date(2026, 3, 2)), (None, None), ("yesterday", None)])
+def test_the_equity_at_the_close_is_dated_or_the_day_is_unknown(
+    broker: Broker, client: AlpacaClient, said: str | None, day: date | None
+) -> None:
+    amounts = {"cash": "1", "equity": "2", "last_equity": "3.5", "buying_power": "4"}
+    answer = {"account_number": "A1", "status": "ACTIVE", **amounts, "balance_asof": said}
+    broker.script["GET", "/v2/account"] = (200, answer)
+    assert (client.account().last_equity, client.account().last_equity_on) == (Decimal("3.5"), day)
 
 
 def test_orders_of_one_instant_are_not_lost_between_pages(
