@@ -10,10 +10,10 @@ from backend.tradingbot.models import Account, Breaker, CashFlow, RiskRow
 from backend.tradingbot.services import cash_flows
 from backend.tradingbot.services.fills import poll_account
 from backend.tradingbot.services.trading_day import ask_previous_close
+from tests.integration.conftest import BROKER_HEADERS
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SCOPE = "account:main"
-BROKER_HEADERS = {"APCA-API-KEY-ID": "test-key", "APCA-API-SECRET-KEY": "test-secret"}
 
 
 def move_cash(broker, kind, amount):
