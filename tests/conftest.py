@@ -27,7 +27,11 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["TEST_REDIS_SERVER"] = os.environ["REDIS_URL"]
     number = 0 if worker is None else int(worker.removeprefix("gw")) + 1
     os.environ["REDIS_URL"] = f"{os.environ['TEST_REDIS_SERVER'].rstrip('/')}/{number}"
+    os.environ["DJANGO_SETTINGS_MODULE"] = "backend.settings"
     django.setup()
+    if worker is None and config.getoption("numprocesses", None):
+        # a worker that inherits it reads the settings before it has a REDIS_URL of its own
+        del os.environ["DJANGO_SETTINGS_MODULE"]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -52,7 +56,6 @@ def _start_servers() -> None:
     os.environ["STATE_DIR"] = str(root)
     os.environ.setdefault("STORE_TIMEOUT_SECONDS", "5")  # a busy machine is not a store that is down
     os.environ.setdefault("SECRET_KEY", secrets.token_urlsafe(48))
-    os.environ["DJANGO_SETTINGS_MODULE"] = "backend.settings"
 
 
 def _start(variable, start, directory: Path) -> servers.RunningServer:
