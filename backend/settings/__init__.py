@@ -156,6 +156,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": TRADINGBOT.journal_verify_seconds,
         "options": {"expires": max(TRADINGBOT.journal_verify_seconds, 2)},
     },
+    "kill-switch": {
+        "task": "tradingbot.kill_switch",
+        "schedule": TRADINGBOT.kill_switch_seconds,
+        "options": {"expires": max(TRADINGBOT.kill_switch_seconds, 2)},
+    },
     "mark-accounts": {
         "task": "tradingbot.mark_accounts",
         "schedule": TRADINGBOT.mark_seconds,

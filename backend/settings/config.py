@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -55,6 +56,9 @@ class Config(BaseSettings):
     risk_free_rate: float = Field(0.04, ge=-0.1, le=1)
     volatility_symbol: str = Field("VIX", pattern=r"^[A-Z0-9./-]{1,32}$")
     loosening_alone_pct: float = Field(0.0, ge=0, le=100)
+    kill_switch_seconds: float = Field(1.0, gt=0, le=60)
+    flatten_slice_value: Decimal = Field(Decimal(50_000), gt=0)
+    flatten_patience_seconds: float = Field(5.0, gt=0, le=3600)
     store_timeout_seconds: float = Field(0.5, gt=0, le=10)
     failpoints: str = ""
 

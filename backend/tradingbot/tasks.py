@@ -18,6 +18,7 @@ from backend.tradingbot.services import (
     cash_flows,
     fills,
     journal_proof,
+    kill_switch,
     marking,
     recovery,
     revaluation,
@@ -96,3 +97,8 @@ def revalue_accounts() -> None:
     with singleton(REVALUE_LOCK) as held:
         if held:
             revaluation.revalue_accounts(Account.objects.all(), clock=SYSTEM_CLOCK)
+
+
+@shared_task(name="tradingbot.kill_switch")
+def advance_kill_switch() -> None:
+    kill_switch.advance_all(clock=SYSTEM_CLOCK)

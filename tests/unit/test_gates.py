@@ -11,7 +11,7 @@ import pytest
 
 from backend.tradingbot.core.values import OrderIntent, Side
 from backend.tradingbot.risk.gates import GATES, Check, OpenBreaker, RiskSnapshot, evaluate
-from backend.tradingbot.risk.snapshot import Block
+from backend.tradingbot.risk.snapshot import Block, Recent
 from backend.tradingbot.risk.trading_state import ScopeState
 from tests.unit.gate_samples import NOW, QUOTE, answer, denials, order, snapshot
 
@@ -194,6 +194,10 @@ def test_halted_admits_only_reductions_of_the_flatten_service() -> None:
     assert denials(order(Side.SELL, "10"), **held) == {"trading_state": "halted"}
     assert denials(order(Side.SELL, "10"), flattening=True, **held) == {}
     assert denials(order(qty="1"), flattening=True, **held) == {"trading_state": "halted"}
+    often = Recent(10**6, 10**6, 0, "disabled since yesterday")
+    repeated = {"duplicate_intent": "duplicate", "repeated_execution": "pattern_disabled"}
+    assert denials(order(Side.SELL, "10"), recent=often, position=Decimal("10")) == repeated
+    assert denials(order(Side.SELL, "10"), recent=often, flattening=True, **held) == {}
     check = answer("trading_state", order(Side.SELL, "10"), **held)
     assert (check.value, check.message) == ("halted", "symbol:AAPL is reducing: calm down; firm is halted: look")
 

@@ -12,12 +12,13 @@ from rest_framework.views import APIView
 from backend.tradingbot.api.authentication import caller
 from backend.tradingbot.api.errors import problem
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
-from backend.tradingbot.core.errors import FieldError, InvalidInputError, NotFoundError
-from backend.tradingbot.core.parsing import parse_order
+from backend.tradingbot.core.errors import FieldError, FieldErrors, InvalidInputError, NotFoundError
+from backend.tradingbot.core.parsing import CODE, parse_order, parse_symbol
 from backend.tradingbot.core.values import plain
 from backend.tradingbot.execution.order_state import UNRESOLVED, Status
 from backend.tradingbot.models import Order
 from backend.tradingbot.services.cancels import cancel_order
+from backend.tradingbot.services.mass_cancel import cancel_all
 from backend.tradingbot.services.orders import check_order, submit_order
 
 BODY = {
@@ -37,6 +38,18 @@ BODY = {
             "time_in_force": {"type": "string", "enum": ["day", "gtc", "ioc"]},
             "greeks": {"type": "object", "additionalProperties": {"type": "string"}},
             "permit_id": {"type": "string", "nullable": True},
+        },
+    }
+}
+CANCEL_ALL = {
+    "application/json": {
+        "type": "object",
+        "required": ["account"],
+        "additionalProperties": False,
+        "properties": {
+            "account": {"type": "string"},
+            "strategy": {"type": "string", "nullable": True},
+            "symbol": {"type": "string", "nullable": True},
         },
     }
 }
@@ -122,6 +135,26 @@ class OrderCheck(APIView):
         return JsonResponse(check_order(intent).as_dict())
 
 
+class CancelAll(APIView):
+    @extend_schema(request=CANCEL_ALL, responses={202: dict}, summary="Cancel every open order of an account")
+    def post(self, request: Request) -> JsonResponse:
+        caller(request).need_role("trader", "risk", "admin")
+        account, strategy, symbol = _wanted(request.data)
+        own = caller(request).key.strategy
+        caller(request).need_account(account, strategy)
+        outcomes = cancel_all(
+            account,
+            strategy=own.code if own is not None else strategy,
+            symbol=symbol,
+            actor=caller(request).name,
+            clock=SYSTEM_CLOCK,
+        )
+        orders = [
+            {**shown(order), "outcome": outcome.word, "detail": outcome.detail or None} for order, outcome in outcomes
+        ]
+        return JsonResponse({"orders": orders}, status=202)
+
+
 class OneOrder(APIView):
     @extend_schema(responses={200: dict}, summary="One order as it stands", parameters=[ACCOUNT])
     def get(self, request: Request, client_order_id: str) -> JsonResponse:
@@ -132,6 +165,24 @@ class OneOrder(APIView):
         caller(request).need_role("trader", "risk", "admin")
         order = cancel_order(_find(request, client_order_id), actor=caller(request).name, clock=SYSTEM_CLOCK)
         return JsonResponse(shown(order), status=202)
+
+
+def _wanted(body: Any) -> tuple[str, str | None, str | None]:
+    """Whose orders are to go: the account, and optionally one strategy's and one symbol's."""
+    errors = FieldErrors()
+    known = body if isinstance(body, dict) else {}
+    for name in known.keys() - {"account", "strategy", "symbol"}:
+        errors.add(str(name), known[name], "is not a known field", "known: account, strategy, symbol")
+    account, strategy, symbol = (known.get(name) for name in ("account", "strategy", "symbol"))
+    if not isinstance(account, str) or not CODE.fullmatch(account):
+        errors.add("account", account, "is not an account's code", "name the account")
+    if strategy is not None and not (isinstance(strategy, str) and CODE.fullmatch(strategy)):
+        errors.add("strategy", strategy, "is not a strategy's code", "leave it out for all of them")
+    if symbol is not None:
+        parse_symbol(symbol, "symbol", errors)
+    if errors:
+        raise InvalidInputError(errors.errors)
+    return str(account), strategy, symbol
 
 
 def _account(request: Request) -> str:

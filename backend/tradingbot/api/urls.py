@@ -5,6 +5,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.permissions import AllowAny
 
 from backend.tradingbot.api import (
+    kill_switch,
     metrics,
     operations,
     orders,
@@ -17,10 +18,14 @@ OPEN = {"authentication_classes": [], "permission_classes": [AllowAny]}
 urlpatterns = [
     path("api/v1/orders", orders.Orders.as_view(), name="orders"),
     path("api/v1/orders/check", orders.OrderCheck.as_view(), name="order-check"),
+    path("api/v1/orders/cancel-all", orders.CancelAll.as_view(), name="order-cancel-all"),
     re_path(r"^api/v1/orders/(?P<client_order_id>[A-Za-z0-9._-]{1,48})$", orders.OneOrder.as_view(), name="order"),
     path("api/v1/breakers", operations.Breakers.as_view(), name="breakers"),
     path("api/v1/breakers/<str:scope>/trip", operations.TripBreaker.as_view(), name="breaker-trip"),
     path("api/v1/breakers/<str:scope>/reset", operations.ResetBreaker.as_view(), name="breaker-reset"),
+    path("api/v1/kill-switch", kill_switch.KillSwitch.as_view(), name="kill-switch"),
+    path("api/v1/kill-switch/<str:run>", kill_switch.OneKillSwitchRun.as_view(), name="kill-switch-run"),
+    path("api/v1/kill-switch/<str:run>/stop", kill_switch.StopKillSwitch.as_view(), name="kill-switch-stop"),
     path("api/v1/trading-state", trading_states.TradingStates.as_view(), name="trading-state"),
     path("api/v1/market-data/ticks", operations.Ticks.as_view(), name="ticks"),
     path("api/v1/build", operations.Build.as_view(), name="build"),

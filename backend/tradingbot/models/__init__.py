@@ -13,6 +13,7 @@ from backend.tradingbot.models.exposure import (
 )
 from backend.tradingbot.models.feeds import Feed
 from backend.tradingbot.models.journal import JournalAnchor, JournalEntry, JournalVerdict
+from backend.tradingbot.models.kill_switch import KillSwitchOrder, KillSwitchRun
 from backend.tradingbot.models.limits import DisabledPattern, LimitVersion, Permit
 from backend.tradingbot.models.orders import Execution, HeldReport, Order, Position
 from backend.tradingbot.models.recon import Break
@@ -35,6 +36,8 @@ __all__ = [
     "JournalAnchor",
     "JournalEntry",
     "JournalVerdict",
+    "KillSwitchOrder",
+    "KillSwitchRun",
     "LimitVersion",
     "NameExposure",
     "Order",

@@ -20,12 +20,16 @@ SMALLER = "send a smaller order, or ask the risk role for a permit"
 RATE_WINDOW = 60
 
 
+def _flattens(order: OrderIntent, snapshot: RiskSnapshot) -> bool:
+    return snapshot.flattening and snapshot.is_reduction(order)
+
+
 def check_order_size(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
     gate = "order_size"
     over = unused_or_missing(gate, snapshot)
     if over is not None:
         return over
-    if snapshot.flattening and snapshot.is_reduction(order):
+    if _flattens(order, snapshot):
         return Check(gate, True, "flattening", "the flatten service closes the position, whatever its size")
     found: list[Measured] = []
     by_quantity, by_value = (snapshot.limits.tightest(kind) for kind in ("order_qty_max", "order_notional_max"))
@@ -87,6 +91,8 @@ def check_duplicate_intent(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
     row, window = (snapshot.limits.tightest(kind) for kind in ("duplicate_orders_max", "duplicate_window_seconds"))
     if over is not None or row is None:
         return over or judged(gate, [], "")
+    if _flattens(order, snapshot):
+        return Check(gate, True, "flattening", "the slices of a position that is being closed are alike")
     if window is None:
         return Check(gate, False, "limit_missing", "duplicate_window_seconds is not set", "ask the risk role to set it")
     same = Decimal(snapshot.recent.duplicates + 1)
@@ -101,6 +107,8 @@ def check_repeated_execution(order: OrderIntent, snapshot: RiskSnapshot) -> Chec
     over = unused_or_missing(gate, snapshot)
     row, window = (snapshot.limits.tightest(kind) for kind in ("repeat_orders_max", "repeat_window_seconds"))
     remedy = "ask the risk role to look, and to enable the pattern again"
+    if _flattens(order, snapshot):
+        return Check(gate, True, "flattening", "the slices of a position that is being closed are alike")
     if snapshot.recent.disabled_pattern is not None:
         return Check(gate, False, "pattern_disabled", snapshot.recent.disabled_pattern, remedy)
     if over is not None or row is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from backend.tradingbot.core.errors import NotFoundError
 from backend.tradingbot.models import Order, RiskRow
@@ -33,6 +33,25 @@ def lock_risk(scope: str) -> RiskRow:
     if row is None:
         raise NotFoundError(f"there is no risk row {scope}", code="account_not_ready", remedy="create the account")
     return row
+
+
+def lock_chain(scope: str) -> RiskRow:
+    """Lock the row whose chain tells of ``scope``: the account's own, or the firm's for everything else."""
+    return lock_risk(scope if scope.startswith("account:") else FIRM)
+
+
+@contextmanager
+def advisory_lock(kind: int, key: int) -> Iterator[bool]:
+    """A lock of the session, not of a transaction: False when another has it. It goes with the connection."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [kind, key % 2**31])
+        held = bool(cursor.fetchone()[0])
+    try:
+        yield held
+    finally:
+        if held:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [kind, key % 2**31])
 
 
 @contextmanager

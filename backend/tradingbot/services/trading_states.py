@@ -13,12 +13,12 @@ from django.conf import settings
 from django.db import transaction
 
 from backend.tradingbot.core.clock import Clock
-from backend.tradingbot.core.errors import NotFoundError
-from backend.tradingbot.models import Breaker, TradingState
+from backend.tradingbot.core.errors import ConflictError, NotFoundError
+from backend.tradingbot.models import Breaker, KillSwitchRun, TradingState
 from backend.tradingbot.risk.trading_state import Trading
 from backend.tradingbot.selectors.scopes import in_flight
 from backend.tradingbot.services import journal
-from backend.tradingbot.services.locks import FIRM, lock_risk
+from backend.tradingbot.services.locks import lock_chain
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +36,11 @@ def change_state(scope: str, state: Trading, *, actor: str, reason: str, clock: 
     is_symbol = scope.startswith("symbol:")
     if not is_symbol and not Breaker.objects.filter(scope=scope).exists():
         raise NotFoundError(f"there is no {scope}", code="scope_not_found", remedy="see GET trading-state")
-    chain = lock_risk(scope if scope.startswith("account:") else FIRM)
+    chain = lock_chain(scope)
+    if state is not Trading.HALTED and KillSwitchRun.objects.filter(scope=scope, finished_at__isnull=True).exists():
+        message = f"the kill switch of {scope} is not done"
+        remedy = "wait until nothing is open, or stop it by POST kill-switch/<run>/stop"
+        raise ConflictError(message, code="kill_switch_running", remedy=remedy)
     row, missing = TradingState.objects.select_for_update().get_or_create(scope=scope)
     before, now = row.state, clock.now()
     if missing and not is_symbol:
