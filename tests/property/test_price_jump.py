@@ -45,7 +45,7 @@ def test_the_band_is_the_definition(seed, count):
     mad = np.median(np.abs(returns - np.median(returns)))
     assert (center, scale) == pytest.approx((np.median(returns), max(mad, 0.01 / prices[-1])), rel=1e-9, abs=1e-15)
     factor = 1 if len(returns) >= 20 else 1 + 10 / len(returns)
-    assert limit == pytest.approx(12 * factor * scale / 0.6745)
+    assert limit == pytest.approx(9 * factor * scale / 0.6745)
 
 
 @quick

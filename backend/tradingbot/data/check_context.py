@@ -28,7 +28,7 @@ PARALLEL_ROWS = 200_000
 class CheckLimits:
     """The limits of all checks; the defaults are those that ship. Times are seconds, bps are basis points."""
 
-    z_limit: float = 12.0
+    z_limit: float = 9.0
     window: int = 60
     jump: float = 0.20
     confirmable_ratio: float = 5.0

@@ -32,8 +32,8 @@ class JumpRule:
     The default ``jump`` is the wider of the doubled LULD bands (tier 2, above $3, at the open and the close).
     """
 
-    z_limit: float = 12.0
-    window: int = 128
+    z_limit: float = 9.0
+    window: int = 64
     jump: float = 0.20
     confirmable_ratio: float = 5.0
 

@@ -16,15 +16,20 @@ FEW, ENOUGH = 5, 20
 
 def median(values: Sequence[float]) -> float:
     """The median of at least one value."""
-    ranked = sorted(values)
-    middle = len(ranked) // 2
-    return ranked[middle] if len(ranked) % 2 else (ranked[middle - 1] + ranked[middle]) / 2
+    return _middle(sorted(values))
 
 
 def center_and_mad(values: Sequence[float]) -> tuple[float, float]:
     """(median, MAD) of at least one value."""
-    center = median(values)
-    return center, median([abs(value - center) for value in values])
+    ranked = sorted(values)
+    center = _middle(ranked)
+    # of ranked values the deviations fall and then rise, which the sort below takes in one merge
+    return center, _middle(sorted([abs(value - center) for value in ranked]))
+
+
+def _middle(ranked: list[float]) -> float:
+    half = len(ranked) // 2
+    return ranked[half] if len(ranked) % 2 else (ranked[half - 1] + ranked[half]) / 2
 
 
 def z_score(value: float, center: float, scale: float) -> float:
