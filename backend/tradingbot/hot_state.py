@@ -9,7 +9,8 @@ as if the order had been counted.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -72,6 +73,35 @@ class Market:
     problems: tuple[str, ...]
 
 
+# A track is "<16 hex digits of a token>:<state>". Both keys of a symbol change together, and only when the caller had
+# met the track that is there; else the caller is told what is there.
+EXCHANGE_SCRIPT = """
+local met_others = {}
+for i = 1, #KEYS / 2 do
+  local track, tick = KEYS[2 * i - 1], KEYS[2 * i]
+  local held = redis.call('GET', track) or ''
+  if string.sub(held, 1, 16) == ARGV[3 * i - 2] then
+    redis.call('SET', track, ARGV[3 * i - 1])
+    if ARGV[3 * i] ~= '' then redis.call('SET', tick, ARGV[3 * i]) end
+  else
+    met_others[#met_others + 1] = i
+    met_others[#met_others + 1] = held
+  end
+end
+return met_others
+"""
+TOKEN_LENGTH, MET_TRACKS = 16, 20_000
+_met: dict[tuple[str, str], str] = {}  # the track of each (store, symbol) as this process met it last
+
+
+@dataclass(frozen=True)
+class TrackUpdate:
+    """``state`` replaces the track that was met; ``shown`` is what a reader of the last tick sees, None leaves it."""
+
+    state: str
+    shown: dict[str, Any] | None
+
+
 @lru_cache(maxsize=4)
 def _client(url: str, timeout: float) -> redis.Redis:
     return redis.Redis.from_url(
@@ -83,6 +113,7 @@ class HotState:
     """Ticks by symbol in the store at ``url``; every call is bounded by ``timeout`` seconds."""
 
     def __init__(self, url: str, timeout: float) -> None:
+        self._url = url
         self._redis = _client(url, timeout)
 
     def ping(self) -> None:
@@ -127,6 +158,34 @@ class HotState:
                 problems.append(f"the stored tick of {symbol} cannot be read")
         return Market(quotes, tuple(_pairs(text) for text in found[len(symbols) :]), tuple(problems))
 
+    def met_track(self, symbol: str) -> str | None:
+        """The state of ``symbol`` as this process met it last, without asking; None when it never did."""
+        return _met.get((self._url, symbol), "")[TOKEN_LENGTH + 1 :] or None
+
+    def exchange(self, updates: Mapping[str, TrackUpdate]) -> list[str]:
+        """Write each state whose track is still the one that was met, all in one round trip.
+
+        Returns the symbols that somebody else wrote in between: nothing was written for them, their tracks as they are
+        now have been met, and the caller judges again. Raises UnavailableError.
+        """
+        symbols = list(updates)
+        keys = [key for symbol in symbols for key in (f"track:{symbol}", f"tick:{symbol}")]
+        written, arguments = {}, []
+        for symbol, update in updates.items():
+            written[symbol] = f"{secrets.token_hex(TOKEN_LENGTH // 2)}:{update.state}"
+            shown = "" if update.shown is None else json.dumps(update.shown)
+            arguments += [_met.get((self._url, symbol), "")[:TOKEN_LENGTH], written[symbol], shown]
+        answer: Any = self._call(lambda: _exchange_script(self._redis)(keys=keys, args=arguments)) if keys else []
+        others = {symbols[int(at) - 1]: held for at, held in zip(answer[::2], answer[1::2], strict=True)}
+        if len(_met) > MET_TRACKS:
+            _met.clear()
+        _met.update({(self._url, symbol): others.get(symbol, track) for symbol, track in written.items()})
+        return list(others)
+
+    def forget(self, symbol: str) -> None:
+        """Remove the last tick and the track of ``symbol``: the next tick is its first."""
+        self._call(lambda: self._redis.delete(f"track:{symbol}", f"tick:{symbol}"))
+
     def store(self, ticks: Iterable[tuple[str, dict[str, str | None]]]) -> None:
         """Write ``(symbol, {price, bid, ask, as_of})`` in one round trip."""
         mapping = {f"tick:{symbol}": json.dumps(row) for symbol, row in ticks}
@@ -154,15 +213,21 @@ def _pairs(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(sorted((int(second), int(count)) for second, _, count in pairs))
 
 
+def _exchange_script(client: redis.Redis) -> Any:
+    return client.register_script(EXCHANGE_SCRIPT)
+
+
 def _read(raw: str) -> Quote | None:
     """A stored tick; None when it cannot be read."""
     try:
         row = json.loads(raw)
+        stop = row.get("stop")
         return Quote(
             price=Decimal(row["price"]),
             bid=Decimal(row["bid"]) if row["bid"] else None,
             ask=Decimal(row["ask"]) if row["ask"] else None,
             as_of=datetime.fromisoformat(row["as_of"]),
+            stopped_by=None if stop is None else str(stop["check"]),
         )
     except (ValueError, KeyError, TypeError, ArithmeticError):
         return None

@@ -73,7 +73,7 @@ class Ticks(APIView):
     def post(self, request: Request) -> JsonResponse:
         caller(request).need_capability("feed")
         may_feed = frozenset(caller(request).key.feed_symbols)
-        return JsonResponse(post_ticks(request.data, may_feed=may_feed, clock=SYSTEM_CLOCK))
+        return JsonResponse(post_ticks(request.data, may_feed=may_feed, clock=SYSTEM_CLOCK, actor=caller(request).name))
 
 
 class Build(APIView):

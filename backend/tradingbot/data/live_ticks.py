@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 from array import array
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from backend.tradingbot.core.values import Severity, Verdict
@@ -23,13 +23,17 @@ KEPT_SPREADS = 64
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Price, bid and ask are finite and above zero; ``time`` is the exchange's, in microseconds since 1970."""
+    """Price, bid and ask are finite and above zero; ``time`` is the exchange's, in microseconds since 1970.
+
+    ``exact`` is the tick as it is shown while it is the last good one: exact decimals and times, as text.
+    """
 
     symbol: str
     price: float
     time: int
     bid: float | None = None
     ask: float | None = None
+    exact: dict[str, str | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +48,14 @@ class TickStop:
 
 @dataclass(frozen=True, slots=True)
 class SymbolState:
-    """``newest`` is the exchange time of the last good tick; ``spreads`` are those of the last good quotes."""
+    """``newest`` is the exchange time of the last good tick and ``last`` its exact text; ``spreads`` are those of the
+    last good quotes."""
 
     track: PriceTrack = PriceTrack()
     spreads: tuple[float, ...] = ()
     newest: int | None = None
     stop: TickStop | None = None
+    last: dict[str, str | None] | None = None
 
     @property
     def typical_spread(self) -> float | None:
@@ -134,7 +140,7 @@ def _accept(state: SymbolState, tick: Tick, judged: Judged) -> TickJudged:
     if judged.outcome is Outcome.CONFIRMED:
         evidence = {**judged.evidence(state.track.reference, tick.price), "outcome": "a gap, confirmed"}
         verdicts.append(Verdict("price_jump", Severity.WARN, tick.symbol, evidence))
-    after = SymbolState(judged.track, spreads, tick.time)
+    after = SymbolState(judged.track, spreads, tick.time, None, tick.exact)
     return TickJudged(after, True, verdicts=tuple(verdicts), released=state.stop, outcome=judged.outcome)
 
 
@@ -146,13 +152,9 @@ def pack(state: SymbolState) -> str:
         "pending": state.track.pending,
         "spreads": _squeeze(state.spreads),
         "newest": state.newest,
-        "stop": None,
+        "stop": None if state.stop is None else asdict(state.stop),
+        "last": state.last,
     }
-    if state.stop is not None:
-        stop = state.stop
-        body["stop"] = {
-            "check": stop.check, "since": stop.since, "evidence": stop.evidence, "refused": stop.refused,
-        }  # fmt: skip
     return json.dumps(body, separators=(",", ":"))
 
 
@@ -161,7 +163,7 @@ def unpack(text: str) -> SymbolState:
     body = json.loads(text)
     stop = TickStop(**body["stop"]) if body["stop"] is not None else None
     track = PriceTrack(body["reference"], _spread_out(body["returns"]), body["pending"])
-    return SymbolState(track, _spread_out(body["spreads"]), body["newest"], stop)
+    return SymbolState(track, _spread_out(body["spreads"]), body["newest"], stop, body["last"])
 
 
 def _squeeze(values: tuple[float, ...]) -> str:

@@ -15,6 +15,7 @@ from backend.tradingbot.models.feeds import Feed
 from backend.tradingbot.models.journal import JournalAnchor, JournalEntry, JournalVerdict
 from backend.tradingbot.models.kill_switch import KillSwitchOrder, KillSwitchRun
 from backend.tradingbot.models.limits import DisabledPattern, LimitVersion, Permit
+from backend.tradingbot.models.market_data import Bar, BarConflict, BarFile, CheckRun, DataStop, Quarantine
 from backend.tradingbot.models.orders import Execution, HeldReport, Order, Position
 from backend.tradingbot.models.recon import Break
 from backend.tradingbot.models.recon_blocks import ReconciliationBlock
@@ -25,10 +26,15 @@ __all__ = [
     "AccountExposure",
     "ApiKey",
     "Attestation",
+    "Bar",
+    "BarConflict",
+    "BarFile",
     "Break",
     "Breaker",
     "BreakerEvent",
     "CashFlow",
+    "CheckRun",
+    "DataStop",
     "DisabledPattern",
     "Execution",
     "Feed",
@@ -43,6 +49,7 @@ __all__ = [
     "Order",
     "Permit",
     "Position",
+    "Quarantine",
     "ReconciliationBlock",
     "RiskRow",
     "SharedHeadroom",

@@ -5,6 +5,7 @@ from django.db import models
 from django.db.models import Q
 
 from backend.tradingbot.data.calendar import CALENDARS, XNYS
+from backend.tradingbot.data.frames import INTERVALS
 
 
 class Feed(models.Model):
@@ -17,6 +18,12 @@ class Feed(models.Model):
     symbols = ArrayField(models.CharField(max_length=32))
     session_calendar = models.CharField(max_length=8, choices=[(name, name) for name in CALENDARS], default=XNYS)
     max_silence_seconds = models.PositiveIntegerField(help_text="Longer silence of every symbol at once trips.")
+    bar_intervals = ArrayField(
+        models.CharField(max_length=3, choices=[(name, name) for name in INTERVALS]),
+        default=list,
+        blank=True,
+        help_text="Bars that it brings, for example 1m: one that is missing in its session stops its symbol.",
+    )
     active = models.BooleanField(default=True)
     watched_since = models.DateTimeField()
     last_seen_at = models.DateTimeField(null=True, blank=True)

@@ -23,12 +23,14 @@ BPS = Decimal(10_000)
 
 @dataclass(frozen=True)
 class Quote:
-    """The last tick of a symbol. ``as_of`` is the earlier of exchange time and receipt time."""
+    """The last good tick of a symbol. ``as_of`` is the earlier of exchange time and receipt time; ``stopped_by`` is the
+    check that has refused the ticks since."""
 
     price: Decimal
     as_of: datetime
     bid: Decimal | None = None
     ask: Decimal | None = None
+    stopped_by: str | None = None
 
 
 @dataclass(frozen=True)

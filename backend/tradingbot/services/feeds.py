@@ -21,6 +21,7 @@ from backend.tradingbot.core.clock import Clock, rfc3339
 from backend.tradingbot.core.errors import ConflictError, FieldErrors, InvalidInputError, NotFoundError
 from backend.tradingbot.core.parsing import parse_symbol
 from backend.tradingbot.data.calendar import CALENDARS, ROUND_THE_CLOCK, XNYS, session_date, session_on
+from backend.tradingbot.data.frames import INTERVALS
 from backend.tradingbot.models import Feed
 from backend.tradingbot.risk.gates import Quote
 from backend.tradingbot.services import journal
@@ -31,7 +32,7 @@ from backend.tradingbot.services.locks import FIRM, lock_risk
 log = structlog.get_logger(__name__)
 
 CODE = re.compile(r"[A-Za-z0-9_-]{1,32}")
-CHANGES = frozenset({"symbols", "session_calendar", "max_silence_seconds", "active"})
+CHANGES = frozenset({"symbols", "session_calendar", "max_silence_seconds", "bar_intervals", "active"})
 CLOCK_SKEW = timedelta(seconds=2)
 MOST_SYMBOLS, LONGEST_SILENCE = 20_000, 86_400
 
@@ -58,13 +59,14 @@ def declare_feed(
     symbols: Iterable[str],
     max_silence_seconds: int,
     session_calendar: str = XNYS,
+    bar_intervals: Iterable[str] = (),
     actor: str,
     reason: str,
     clock: Clock,
 ) -> Feed:
     """Watch a feed from now on. Raises InvalidInputError naming every wrong field, ConflictError ``feed_code_used``."""
     fields: dict[str, Any] = {"symbols": _each_once(symbols), "max_silence_seconds": max_silence_seconds}
-    fields["session_calendar"] = session_calendar
+    fields |= {"session_calendar": session_calendar, "bar_intervals": list(bar_intervals)}
     _check({"code": code, "reason": reason, **fields})
     taken = ConflictError(f"there is a feed {code} already", code="feed_code_used", remedy="change that one")
     with transaction.atomic():
@@ -129,6 +131,9 @@ def _check(fields: Mapping[str, Any]) -> None:
     if isinstance(seconds, bool) or not isinstance(seconds, int) or not 0 < seconds <= LONGEST_SILENCE:
         problem = f"must be a whole number from 1 to {LONGEST_SILENCE}"
         errors.add("max_silence_seconds", seconds, problem, "how long may every symbol be silent at once?")
+    intervals = fields.get("bar_intervals", [])
+    if not isinstance(intervals, list) or any(name not in INTERVALS for name in intervals):
+        errors.add("bar_intervals", intervals, "names an unknown interval", "a list of " + ", ".join(INTERVALS))
     if not isinstance(fields.get("active", True), bool):
         errors.add("active", fields["active"], "must be true or false", "false switches the watch off")
     if errors:

@@ -1,72 +1,242 @@
-"""Ticks in: a batch is checked row by row and stored in one round trip."""
+"""Ticks in: each is judged against its symbol's own state, and only a clean one becomes what orders are judged by.
+
+Invariants: the states of a batch are read and written in one round trip, each only over the state it was judged
+against; a refused tick changes nothing but the symbol's stop; every row of a batch is answered for, accepted, late or
+refused; a stop in the store denies at once, its row in the database follows.
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
+import structlog
 from django.conf import settings
 
 from backend.tradingbot.brokers.paper_quotes import forward_quotes
 from backend.tradingbot.core.clock import Clock
-from backend.tradingbot.core.errors import FieldError, FieldErrors, InvalidInputError
-from backend.tradingbot.core.parsing import parse_decimal, parse_symbol, parse_time
-from backend.tradingbot.core.values import plain
+from backend.tradingbot.core.errors import UnavailableError
+from backend.tradingbot.core.market_parsing import RefusedRow, TickRow, parse_tick, rows_of
+from backend.tradingbot.core.values import Verdict, plain
+from backend.tradingbot.data.checks import CATALOGUE
+from backend.tradingbot.data.frames import datetime_of, micros, moment
+from backend.tradingbot.data.live_ticks import (
+    SymbolState,
+    Tick,
+    TickLimits,
+    TickStop,
+    judge_tick,
+    pack,
+    refused,
+    unpack,
+)
+from backend.tradingbot.hot_state import HotState, TrackUpdate
+from backend.tradingbot.infra import metrics
+from backend.tradingbot.services import data_stops
+from backend.tradingbot.services.data_stops import Stopping
 from backend.tradingbot.services.marking import mark_holders
 from backend.tradingbot.services.orders import hot_state
 
-MAX_ROWS = 10_000
-CLOCK_SKEW = timedelta(seconds=2)
+log = structlog.get_logger(__name__)
+
+ATTEMPTS = 8
 
 
-def post_ticks(body: Any, *, may_feed: frozenset[str], clock: Clock) -> dict[str, Any]:
-    """``{"ticks": [{symbol, price, bid?, ask?, size?, time}]}``: stores the good rows and names what is wrong with the
-    others. The age of a tick counts from the earlier of its exchange time and now; a future time is refused."""
-    rows = body.get("ticks") if isinstance(body, dict) else None
-    if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_ROWS:
-        raise InvalidInputError(
-            [FieldError("ticks", rows, f"must be a list of 1 to {MAX_ROWS} ticks", 'send {"ticks": [...]}')]
-        )
-    good, refused = {}, []
-    for index, raw in enumerate(rows):
-        errors = FieldErrors()
-        tick = _parse(raw, f"ticks[{index}]", may_feed, clock, errors)
-        if errors:
-            refused.append({"row": index, "errors": [error.as_dict() for error in errors.errors]})
-        else:
-            good[tick[0]] = tick[1]
-    hot_state().store(good.items())
-    if good and settings.TRADINGBOT.broker == "paper":
-        quotes = [
-            {
-                "symbol": symbol,
-                "last": row["price"],
-                "bid": row["bid"] or row["price"],
-                "ask": row["ask"] or row["price"],
-            }
-            for symbol, row in good.items()
-        ]
-        forward_quotes(settings.TRADINGBOT, quotes)
+@dataclass
+class Batch:
+    """What became of the rows of one symbol, judged against one state."""
+
+    state: SymbolState
+    accepted: int = 0
+    late: list[int] = field(default_factory=list)
+    refused: dict[int, Verdict] = field(default_factory=dict)
+    verdicts: list[Verdict] = field(default_factory=list)
+    stoppings: list[Stopping] = field(default_factory=list)
+
+
+def tick_limits() -> TickLimits:
+    return TickLimits()
+
+
+def post_ticks(body: Any, *, may_feed: frozenset[str], clock: Clock, actor: str = "feed") -> dict[str, Any]:
+    """``{"ticks": [{symbol, price, bid?, ask?, size?, time}]}``, 1 to 10,000 rows; says what became of each.
+
+    The age of a tick counts from the earlier of its exchange time and now. Raises InvalidInputError for what is no
+    batch, UnavailableError when the store does not answer.
+    """
+    parsed = [parse_tick(raw, row, may_feed) for row, raw in enumerate(rows_of(body, "ticks"))]
+    return take_ticks(parsed, clock=clock, actor=actor)
+
+
+def take_ticks(parsed: Iterable[TickRow | RefusedRow], *, clock: Clock, actor: str) -> dict[str, Any]:
+    """Judge, store and answer for every row."""
+    rows = list(parsed)
+    now = clock.now()
+    by_symbol: dict[str, list[TickRow | RefusedRow]] = {}
+    for row in rows:
+        if isinstance(row, TickRow) or row.bad_price:
+            by_symbol.setdefault(row.symbol, []).append(row)
+    batches = _judge_and_store(hot_state(), by_symbol, now)
+    good = {symbol: batch.state.last for symbol, batch in batches.items() if batch.accepted and batch.state.last}
+    _keep_stops(batches, actor, clock)
+    _forward(good)
     mark_holders(good, clock=clock)
-    return {"accepted": len(rows) - len(refused), "refused": refused}
+    return _answer(rows, batches)
 
 
-def _parse(raw: Any, where: str, may_feed: frozenset[str], clock: Clock, errors: FieldErrors) -> tuple[str, dict]:
-    if not isinstance(raw, dict):
-        errors.add(where, raw, "must be an object", "send symbol, price and time")
-        return "", {}
-    for name in raw.keys() - {"symbol", "price", "size", "bid", "ask", "time"}:
-        errors.add(f"{where}.{name}", raw[name], "is not a known field", "known: symbol price size bid ask time")
-    symbol = parse_symbol(raw.get("symbol"), f"{where}.symbol", errors)
-    if symbol and symbol not in may_feed:
-        errors.add(f"{where}.symbol", symbol, "is not yours to feed", "this key feeds " + ", ".join(sorted(may_feed)))
-    price = parse_decimal(raw.get("price"), f"{where}.price", errors)
-    bid = None if raw.get("bid") is None else parse_decimal(raw["bid"], f"{where}.bid", errors)
-    ask = None if raw.get("ask") is None else parse_decimal(raw["ask"], f"{where}.ask", errors)
-    if bid and ask and ask < bid:
-        errors.add(f"{where}.ask", raw["ask"], "is below the bid", "a crossed quote is refused")
-    moment, now = parse_time(raw.get("time"), f"{where}.time", errors), clock.now()
-    if moment is not None and moment > now + CLOCK_SKEW:
-        errors.add(f"{where}.time", raw.get("time"), "is in the future", "check the sender's clock")
-    as_of = min(moment, now).isoformat() if moment else ""
-    return symbol, {"price": plain(price), "bid": plain(bid), "ask": plain(ask), "as_of": as_of}
+def _judge_and_store(
+    hot: HotState, by_symbol: dict[str, list[TickRow | RefusedRow]], now: datetime
+) -> dict[str, Batch]:
+    """Judge every symbol's rows against the state it has; again for those that somebody else wrote meanwhile."""
+    done: dict[str, Batch] = {}
+    waiting = list(by_symbol)
+    limits = tick_limits()
+    for _ in range(ATTEMPTS):
+        judged = {symbol: _judge(_met(hot, symbol), by_symbol[symbol], now, limits) for symbol in waiting}
+        updates = {symbol: TrackUpdate(pack(b.state), _shown(b.state)) for symbol, b in judged.items()}
+        waiting = hot.exchange(updates)
+        done |= {symbol: batch for symbol, batch in judged.items() if symbol not in set(waiting)}
+        if not waiting:
+            return done
+    raise UnavailableError(
+        f"the ticks of {', '.join(waiting[:5])} change faster than they can be judged",
+        code="market_data_busy",
+        remedy="feed each symbol from one place",
+    )
+
+
+def _met(hot: HotState, symbol: str) -> SymbolState:
+    """The state this process met last. One that cannot be read is begun anew, and said."""
+    text = hot.met_track(symbol)
+    if text is None:
+        return SymbolState()
+    try:
+        return unpack(text)
+    except (ValueError, KeyError, TypeError):
+        log.error("track_unreadable", symbol=symbol)
+        return SymbolState()
+
+
+def _judge(state: SymbolState, rows: list[TickRow | RefusedRow], now: datetime, limits: TickLimits) -> Batch:
+    batch, met, at = Batch(state), state.stop, micros(now)
+    for row in rows:
+        if isinstance(row, TickRow):
+            judged = judge_tick(batch.state, _tick(row, now), at, limits)
+        else:
+            seen = {error.field.rpartition(".")[2]: str(error.value)[:40] for error in row.errors}
+            judged = refused(batch.state, row.symbol, "bad_tick", at, seen)
+        batch.state = judged.state
+        batch.accepted += judged.accepted
+        batch.verdicts += judged.verdicts
+        if judged.late:
+            batch.late.append(row.row)
+        elif not judged.accepted:
+            batch.refused[row.row] = judged.verdicts[0]
+        if judged.released is not None and judged.released is not met:
+            batch.stoppings.append(_stopping(row.symbol, judged.released, over_at=now))
+    if batch.state.stop is not None:
+        batch.stoppings.append(_stopping(rows[0].symbol, batch.state.stop))
+    return batch
+
+
+def _stopping(symbol: str, stop: TickStop, over_at: datetime | None = None) -> Stopping:
+    return Stopping(symbol, stop.check, datetime_of(stop.since), stop.evidence, over_at)
+
+
+def _tick(row: TickRow, now: datetime) -> Tick:
+    exact = {
+        "price": plain(row.price),
+        "bid": plain(row.bid),
+        "ask": plain(row.ask),
+        "as_of": min(row.time, now).isoformat(),
+    }
+    bid = None if row.bid is None else float(row.bid)
+    ask = None if row.ask is None else float(row.ask)
+    return Tick(row.symbol, float(row.price), micros(row.time), bid, ask, exact)
+
+
+def _shown(state: SymbolState) -> dict[str, Any] | None:
+    """What a reader of the last tick sees: the last good one, and the check that has stopped the symbol since."""
+    if state.last is None:
+        return None
+    stop = None if state.stop is None else {"check": state.stop.check, "since": moment(state.stop.since)}
+    return {**state.last, "stop": stop}
+
+
+def _keep_stops(batches: dict[str, Batch], actor: str, clock: Clock) -> None:
+    """Bring the rows in line with the store: new stops are written, those that a clean tick ended are released."""
+    clean = [symbol for symbol, batch in batches.items() if batch.accepted and batch.state.stop is None]
+    release = list(data_stops.open_stops(clean, data_stops.TICKS)) if clean else []
+    stoppings = [stopping for batch in batches.values() for stopping in batch.stoppings]
+    data_stops.keep(stoppings, data_stops.TICKS, actor=actor, clock=clock, release=release, why=data_stops.BY_TICK)
+
+
+def _forward(good: dict[str, dict[str, str | None]]) -> None:
+    """The paper broker fills by the good ticks."""
+    if not good or settings.TRADINGBOT.broker != "paper":
+        return
+    quotes = [
+        {
+            "symbol": symbol,
+            "last": last["price"],
+            "bid": last["bid"] or last["price"],
+            "ask": last["ask"] or last["price"],
+        }
+        for symbol, last in good.items()
+    ]
+    forward_quotes(settings.TRADINGBOT, quotes)
+
+
+def _answer(rows: list[TickRow | RefusedRow], batches: dict[str, Batch]) -> dict[str, Any]:
+    judged = {row: verdict for batch in batches.values() for row, verdict in batch.refused.items()}
+    late = sorted(row for batch in batches.values() for row in batch.late)
+    refused_rows = []
+    for row in rows:
+        if isinstance(row, RefusedRow) or row.row in judged:
+            answer = row.as_dict() if isinstance(row, RefusedRow) else {"row": row.row, "errors": []}
+            verdict = judged.get(row.row)
+            refused_rows.append({**answer, "verdict": None if verdict is None else verdict_as_dict(verdict)})
+    accepted = sum(batch.accepted for batch in batches.values())
+    for outcome, count in (("accepted", accepted), ("late", len(late)), ("refused", len(refused_rows))):
+        if count:
+            metrics.TICKS.labels(outcome).inc(count)
+    verdicts = merged(verdict for batch in batches.values() for verdict in batch.verdicts)
+    for verdict in verdicts:
+        metrics.VERDICTS.labels(verdict.check, verdict.severity.value).inc(verdict.rows)
+    stopped = [
+        {"symbol": symbol, "check": stop.check, "since": moment(stop.since), "released_by": released_by(stop.check)}
+        for symbol, batch in batches.items()
+        if (stop := batch.state.stop) is not None
+    ]
+    return {
+        "accepted": accepted,
+        "late": late,
+        "refused": refused_rows,
+        "verdicts": [verdict_as_dict(verdict) for verdict in verdicts],
+        "stopped": stopped,
+    }
+
+
+def merged(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """One verdict a check, severity and symbol: the first evidence, and all the rows."""
+    found: dict[tuple[str, str, str], Verdict] = {}
+    for verdict in verdicts:
+        key = (verdict.check, verdict.severity.value, verdict.symbol)
+        found[key] = verdict if key not in found else replace(found[key], rows=found[key].rows + verdict.rows)
+    return list(found.values())
+
+
+def verdict_as_dict(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "check": verdict.check,
+        "severity": verdict.severity.value,
+        "symbol": verdict.symbol,
+        "evidence": verdict.evidence,
+        "rows": verdict.rows,
+    }
+
+
+def released_by(check: str) -> list[str]:
+    return list(CATALOGUE[check].released_by)
