@@ -137,7 +137,7 @@ def read_ticks(frame: Any) -> Iterator[tuple[str, Times, dict[str, Floats]]]:
 def read_columns(frame: Any, required: Sequence[str], optional: Sequence[str]) -> Columns:
     """The frame's columns, checked one by one and as long as each other."""
     raw = _raw_columns(frame)
-    names, unknown = _canonical(list(raw), required, optional)
+    names, unknown = canonical_names(list(raw), required, optional)
     values = {name: _floats(names[name], raw[names[name]]) for name in (*required, *optional) if name in names}
     time, zoned = (None, True) if "time" not in names else _times(names["time"], raw[names["time"]])
     symbol = _symbols(names["symbol"], raw[names["symbol"]]) if "symbol" in names else None
@@ -165,7 +165,7 @@ def _raw_columns(frame: Any) -> dict[str, Any]:
     raise refuse("frame", type(frame).__name__, "is not a frame", "send a polars or pandas frame, or a dict of columns")
 
 
-def _canonical(
+def canonical_names(
     names: list[str], required: Sequence[str], optional: Sequence[str]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Canonical name -> the frame's own name, and the names that mean nothing here."""

@@ -171,10 +171,11 @@ class Quarantine(models.Model):
 
 
 class BarFile(models.Model):
-    """How far a file of bars was taken in, by its SHA-256 and interval, so that a run that broke off goes on there."""
+    """How far a file of bars was taken in, so that a run that broke off goes on there. ``reading`` is how it was read:
+    the symbol, interval and zone that were named for it."""
 
     sha256 = models.CharField(max_length=64)
-    interval = models.CharField(max_length=3)
+    reading = models.CharField(max_length=120)
     name = models.CharField(max_length=255)
     rows_done = models.PositiveBigIntegerField(default=0)
     stored = models.PositiveBigIntegerField(default=0)
@@ -186,7 +187,7 @@ class BarFile(models.Model):
 
     class Meta:
         ordering = ["-id"]
-        constraints = [models.UniqueConstraint(fields=["sha256", "interval"], name="bar_file_once")]
+        constraints = [models.UniqueConstraint(fields=["sha256", "reading"], name="bar_file_once")]
 
     def __str__(self) -> str:
         return self.name
