@@ -112,6 +112,8 @@ def snapshot(**changes: Any) -> RiskSnapshot:
         flattening=False,
         quote=QUOTE,
         market_data_error=None,
+        data_stops=(),
+        feeds=(),
         max_tick_age=Decimal("30"),
         symbols=frozenset({"AAPL", "MSFT", OPTION}),
         cash=Decimal("1000"),

@@ -1,4 +1,4 @@
-"""Breakers, market data, build and health over REST."""
+"""Breakers, build and health over REST."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from backend.tradingbot.infra.build_info import version_info
 from backend.tradingbot.models import Breaker
 from backend.tradingbot.selectors.database_server import durability_faults, server_settings
 from backend.tradingbot.services import breakers
-from backend.tradingbot.services.market_data import post_ticks
 from backend.tradingbot.services.orders import hot_state
 
 
@@ -66,14 +65,6 @@ class ResetBreaker(APIView):
             scope, actor=caller(request).name, reason=body.get("reason"), force=force, clock=SYSTEM_CLOCK
         )
         return JsonResponse(shown(row))
-
-
-class Ticks(APIView):
-    @extend_schema(request=dict, responses={200: dict}, summary="Feed ticks")
-    def post(self, request: Request) -> JsonResponse:
-        caller(request).need_capability("feed")
-        may_feed = frozenset(caller(request).key.feed_symbols)
-        return JsonResponse(post_ticks(request.data, may_feed=may_feed, clock=SYSTEM_CLOCK, actor=caller(request).name))
 
 
 class Build(APIView):

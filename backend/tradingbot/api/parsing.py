@@ -27,16 +27,40 @@ def _no_constant(name: str) -> Any:
     raise _refuse(f"contains {name}")
 
 
+def _read(stream: Any) -> bytes:
+    raw: bytes = stream.read(MAX_BODY + 1)
+    if len(raw) > MAX_BODY:
+        raise _refuse(f"is larger than {MAX_BODY} bytes")
+    return raw
+
+
 class ExactJSONParser(BaseParser):
     media_type = "application/json"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
-        raw = stream.read(MAX_BODY + 1)
-        if len(raw) > MAX_BODY:
-            raise _refuse(f"is larger than {MAX_BODY} bytes")
+        raw = _read(stream)
         try:
             return json.loads(raw, object_pairs_hook=_once, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             if isinstance(error, InvalidInputError):
                 raise
             raise _refuse("is not JSON") from None
+
+
+class Lines(list[Any]):
+    """The rows of a newline-delimited body; a line that is not one JSON value is there as the text that it was."""
+
+
+class NdjsonParser(BaseParser):
+    """One JSON object a line. A line that cannot be read costs that line only."""
+
+    media_type = "application/x-ndjson"
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Lines:
+        return Lines(self._row(line) for line in _read(stream).splitlines() if line.strip())
+
+    def _row(self, line: bytes) -> Any:
+        try:
+            return json.loads(line, object_pairs_hook=_once, parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            return line[:200].decode(errors="replace")

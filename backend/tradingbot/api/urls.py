@@ -6,6 +6,7 @@ from rest_framework.permissions import AllowAny
 
 from backend.tradingbot.api import (
     kill_switch,
+    market_data,
     metrics,
     operations,
     orders,
@@ -27,7 +28,10 @@ urlpatterns = [
     path("api/v1/kill-switch/<str:run>", kill_switch.OneKillSwitchRun.as_view(), name="kill-switch-run"),
     path("api/v1/kill-switch/<str:run>/stop", kill_switch.StopKillSwitch.as_view(), name="kill-switch-stop"),
     path("api/v1/trading-state", trading_states.TradingStates.as_view(), name="trading-state"),
-    path("api/v1/market-data/ticks", operations.Ticks.as_view(), name="ticks"),
+    path("api/v1/market-data/ticks", market_data.Ticks.as_view(), name="ticks"),
+    path("api/v1/market-data/bars", market_data.Bars.as_view(), name="bars"),
+    path("api/v1/data-quality", market_data.DataQuality.as_view(), name="data-quality"),
+    path("api/v1/data-quality/<path:symbol>/release", market_data.ReleaseData.as_view(), name="data-release"),
     path("api/v1/build", operations.Build.as_view(), name="build"),
     path("api/schema/", SpectacularAPIView.as_view(**OPEN), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema", **OPEN), name="docs"),

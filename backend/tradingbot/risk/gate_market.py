@@ -1,4 +1,4 @@
-"""Gates on the market: data_quality, market_hours, volatility_throttle, self_match, restricted_symbol.
+"""Gates on the market: data_quality (``gate_data``), market_hours, volatility_throttle, self_match, restricted_symbol.
 
 Invariants: without a fresh quote only a limit order that reduces may go; a session that cannot be told is closed; the
 volatility index is read with the quote and never fetched while an order waits.
@@ -12,37 +12,13 @@ from typing import Any
 
 from backend.tradingbot.core.clock import rfc3339
 from backend.tradingbot.core.values import OrderIntent, OrderType, Side, TimeInForce, plain
+from backend.tradingbot.risk.gate_data import check_data
 from backend.tradingbot.risk.judging import Measured, judged, let_out, measured, unused_or_missing
 from backend.tradingbot.risk.limits import Limit
 from backend.tradingbot.risk.snapshot import Check, RiskSnapshot, notional, reserved_price
 from backend.tradingbot.risk.volatility import Level, Volatility
 
 ROUND_THE_CLOCK = "24/7"
-
-
-def check_data(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
-    gate = "data_quality"
-    limit = plain(snapshot.max_tick_age)
-    spared = order.type is OrderType.LIMIT and snapshot.is_reduction(order)
-    passed_anyway = Check(
-        gate, True, "reduces_risk", "no fresh quote, but a limit order that only reduces", limit=limit
-    )
-    if snapshot.market_data_error is not None:
-        denied = Check(
-            gate, False, "market_data_unavailable", snapshot.market_data_error, "retry when market data is back"
-        )
-        return passed_anyway if spared else denied
-    if snapshot.quote is None:
-        remedy = f"post a tick for {order.symbol} to market-data/ticks first"
-        denied = Check(gate, False, "never_seen", f"no tick of {order.symbol} was ever seen", remedy, limit=limit)
-        return passed_anyway if spared else denied
-    age = Decimal(str(round((snapshot.now - snapshot.quote.as_of).total_seconds(), 6)))
-    figures: dict[str, Any] = {"value": plain(age), "limit": limit, "headroom": plain(snapshot.max_tick_age - age)}
-    if age > snapshot.max_tick_age:
-        message = f"the last tick of {order.symbol} is {age:.1f} s old; the limit is {limit} s"
-        denied = Check(gate, False, "stale", message, "wait for a fresh tick, then send a new id", **figures)
-        return passed_anyway if spared else denied
-    return Check(gate, True, "fresh", f"the last tick is {max(age, Decimal(0)):.1f} s old", **figures)
 
 
 def check_symbol(order: OrderIntent, snapshot: RiskSnapshot) -> Check:

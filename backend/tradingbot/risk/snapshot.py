@@ -34,6 +34,26 @@ class Quote:
 
 
 @dataclass(frozen=True)
+class StoppedData:
+    """An open stop of the symbol's market data, or of its underlying's. ``evidence`` is JSON, as text."""
+
+    symbol: str
+    check: str
+    source: str
+    since: datetime
+    evidence: str
+
+
+@dataclass(frozen=True)
+class FeedSeen:
+    """A declared feed that brings the symbol, and when any of its symbols was heard last."""
+
+    code: str
+    last_seen_at: datetime | None
+    max_silence_seconds: int
+
+
+@dataclass(frozen=True)
 class OpenBreaker:
     scope: str
     reason: str
@@ -157,6 +177,8 @@ class RiskSnapshot:
     flattening: bool
     quote: Quote | None
     market_data_error: str | None
+    data_stops: tuple[StoppedData, ...]
+    feeds: tuple[FeedSeen, ...]
     max_tick_age: Decimal
     symbols: frozenset[str]
     cash: Decimal | None

@@ -73,6 +73,7 @@ def read_sections(
     sections: Mapping[str, str], order: OrderIntent, account_id: int, strategy_id: int | None, now: datetime
 ) -> Reading:
     """All ``sections`` by one statement."""
+    contract = parse_option(order.symbol)
     about = {
         "account": account_id,
         "strategy": strategy_id,
@@ -84,6 +85,7 @@ def read_sections(
         "scopes": [*_required_scopes(order), f"symbol:{order.symbol}"],
         "limit_scopes": list(scopes_of(order)),
         "shared_scopes": shared_scopes(order),
+        "data_symbols": [order.symbol, *([contract.underlying] if contract else [])],
         "client_order_id": order.client_order_id,
         "volatility_symbol": settings.TRADINGBOT.volatility_symbol,
         "now": now,
@@ -119,6 +121,7 @@ def risk_snapshot(
         flattening=flattening,
         quote=market.quote,
         market_data_error=market.error,
+        feeds=parts.feeds(said["feeds"]),
         max_tick_age=Decimal(account.max_tick_age_seconds),
         symbols=frozenset(account.symbols),
         cash=row.cash,
@@ -161,6 +164,7 @@ def _stops(reading: Reading, order: OrderIntent, now: datetime) -> dict[str, Any
     return {
         **_breakers(reading.sections["breakers"], order, now),
         **_trading_states(reading.sections["trading_states"], order),
+        "data_stops": parts.data_stops(reading.sections["data_stops"]),
     }
 
 

@@ -22,12 +22,14 @@ from backend.tradingbot.risk.limits import SHARED, Limit, LimitSet, scopes_of
 from backend.tradingbot.risk.snapshot import (
     Block,
     Book,
+    FeedSeen,
     Headroom,
     MarketSession,
     Permit,
     Rates,
     Recent,
     Resting,
+    StoppedData,
 )
 from backend.tradingbot.risk.snapshot_json import from_json
 from backend.tradingbot.risk.unit_risk import Known, Mark, SuppliedGreeks, unit_risk
@@ -193,6 +195,18 @@ def permit(order: OrderIntent, raw: Mapping[str, Any] | None) -> Permit | None:
         used=raw["used"],
         by=raw["by"],
     )
+
+
+def data_stops(raw: list[dict[str, Any]]) -> tuple[StoppedData, ...]:
+    return tuple(StoppedData(**{**stop, "since": datetime.fromisoformat(stop["since"])}) for stop in raw)
+
+
+def feeds(raw: list[dict[str, Any]]) -> tuple[FeedSeen, ...]:
+    return tuple(FeedSeen(feed["code"], _moment(feed["last_seen_at"]), feed["max_silence_seconds"]) for feed in raw)
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def market_session(name: str, now: datetime) -> MarketSession | None:

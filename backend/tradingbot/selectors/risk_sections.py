@@ -31,6 +31,10 @@ STOPS = {
         SELECT coalesce(jsonb_agg(jsonb_build_object('scope', scope, 'state', state, 'reason', reason)
           ORDER BY scope), '[]')
         FROM tradingbot_tradingstate WHERE scope = ANY(%(scopes)s)""",
+    "data_stops": """
+        SELECT coalesce(jsonb_agg(jsonb_build_object('symbol', symbol, 'check', check_name, 'source', source,
+          'since', since, 'evidence', evidence::text) ORDER BY id), '[]')
+        FROM tradingbot_datastop WHERE symbol = ANY(%(data_symbols)s) AND released_at IS NULL""",
 }
 
 EXPOSURE = {
@@ -72,6 +76,10 @@ SECTIONS = {
         SELECT coalesce(jsonb_agg(jsonb_build_array(scope, kind, trim_scale(value)::text, version)
           ORDER BY scope, kind), '[]')
         FROM limits WHERE value IS NOT NULL""",
+    "feeds": """
+        SELECT coalesce(jsonb_agg(jsonb_build_object('code', code, 'last_seen_at', last_seen_at,
+          'max_silence_seconds', max_silence_seconds) ORDER BY code), '[]')
+        FROM tradingbot_feed WHERE active AND symbols && %(data_symbols)s::varchar[]""",
     "headroom": """
         SELECT coalesce(jsonb_object_agg(scope, reserved::text), '{}') FROM tradingbot_sharedheadroom
         WHERE scope = ANY(%(shared_scopes)s)""",

@@ -1,4 +1,4 @@
-"""``manage.py ingest_bars FILE...``: bars from CSV and Parquet files into the database; the same file twice adds nothing."""
+"""``manage.py ingest_bars FILE...``: bars from CSV and Parquet files; the same file twice adds nothing."""
 
 from __future__ import annotations
 
