@@ -91,13 +91,26 @@ end
 return met_others
 """
 TOKEN_LENGTH, MET_TRACKS = 16, 20_000
-_met: dict[tuple[str, str], str] = {}  # the track of each (store, symbol) as this process met it last
+
+
+@dataclass(frozen=True)
+class MetTrack:
+    """A track as it was met: the token that it bore, and the state; both empty when there was none."""
+
+    token: str = ""
+    state: str = ""
+
+
+NO_TRACK = MetTrack()
+_met: dict[tuple[str, str], MetTrack] = {}  # by (store, symbol), as this process met it last
 
 
 @dataclass(frozen=True)
 class TrackUpdate:
-    """``state`` replaces the track that was met; ``shown`` is what a reader of the last tick sees, None leaves it."""
+    """``state`` replaces the track that bore the token ``met``; ``shown`` is what a reader of the last tick sees, None
+    leaves it."""
 
+    met: str
     state: str
     shown: dict[str, Any] | None
 
@@ -158,28 +171,30 @@ class HotState:
                 problems.append(f"the stored tick of {symbol} cannot be read")
         return Market(quotes, tuple(_pairs(text) for text in found[len(symbols) :]), tuple(problems))
 
-    def met_track(self, symbol: str) -> str | None:
-        """The state of ``symbol`` as this process met it last, without asking; None when it never did."""
-        return _met.get((self._url, symbol), "")[TOKEN_LENGTH + 1 :] or None
+    def met_track(self, symbol: str) -> MetTrack:
+        """The track of ``symbol`` as this process met it last, without asking."""
+        return _met.get((self._url, symbol), NO_TRACK)
 
     def exchange(self, updates: Mapping[str, TrackUpdate]) -> list[str]:
-        """Write each state whose track is still the one that was met, all in one round trip.
+        """Write each state whose track still bears the token that was met, all in one round trip.
 
         Returns the symbols that somebody else wrote in between: nothing was written for them, their tracks as they are
         now have been met, and the caller judges again. Raises UnavailableError.
         """
-        symbols = list(updates)
-        keys = [key for symbol in symbols for key in (f"track:{symbol}", f"tick:{symbol}")]
-        written, arguments = {}, []
+        if not updates:
+            return []
+        symbols, met, arguments = list(updates), {}, []
         for symbol, update in updates.items():
-            written[symbol] = f"{secrets.token_hex(TOKEN_LENGTH // 2)}:{update.state}"
+            met[symbol] = MetTrack(secrets.token_hex(TOKEN_LENGTH // 2), update.state)
             shown = "" if update.shown is None else json.dumps(update.shown)
-            arguments += [_met.get((self._url, symbol), "")[:TOKEN_LENGTH], written[symbol], shown]
-        answer: Any = self._call(lambda: _exchange_script(self._redis)(keys=keys, args=arguments)) if keys else []
+            arguments += [update.met, f"{met[symbol].token}:{update.state}", shown]
+        keys = [key for symbol in symbols for key in (f"track:{symbol}", f"tick:{symbol}")]
+        answer: Any = self._call(lambda: _exchange_script(self._redis)(keys=keys, args=arguments))
         others = {symbols[int(at) - 1]: held for at, held in zip(answer[::2], answer[1::2], strict=True)}
+        met |= {symbol: MetTrack(held[:TOKEN_LENGTH], held[TOKEN_LENGTH + 1 :]) for symbol, held in others.items()}
         if len(_met) > MET_TRACKS:
             _met.clear()
-        _met.update({(self._url, symbol): others.get(symbol, track) for symbol, track in written.items()})
+        _met.update({(self._url, symbol): track for symbol, track in met.items()})
         return list(others)
 
     def forget(self, symbol: str) -> None:

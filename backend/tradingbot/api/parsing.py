@@ -1,4 +1,4 @@
-"""JSON bodies, exactly: no NaN, no infinity, no duplicate names, at most 4 MiB."""
+"""JSON bodies, exactly: no NaN, no infinity, no duplicate names, at most 4 MiB; whole, or one row a line."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class NdjsonParser(BaseParser):
 
     media_type = "application/x-ndjson"
 
-    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Lines:
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
         return Lines(self._row(line) for line in _read(stream).splitlines() if line.strip())
 
     def _row(self, line: bytes) -> Any:

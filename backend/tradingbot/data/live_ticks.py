@@ -145,7 +145,7 @@ def _accept(state: SymbolState, tick: Tick, judged: Judged) -> TickJudged:
 
 
 def pack(state: SymbolState) -> str:
-    """The state as text; ``unpack`` gives it back, its returns and spreads to single precision."""
+    """The state as text; ``unpack`` gives exactly it back."""
     body = {
         "reference": state.track.reference,
         "returns": _squeeze(state.track.returns),
@@ -167,10 +167,10 @@ def unpack(text: str) -> SymbolState:
 
 
 def _squeeze(values: tuple[float, ...]) -> str:
-    return base64.b64encode(array("f", values).tobytes()).decode()
+    return base64.b64encode(array("d", values).tobytes()).decode()
 
 
 def _spread_out(text: str) -> tuple[float, ...]:
-    values = array("f")
+    values = array("d")
     values.frombytes(base64.b64decode(text, validate=True))
     return tuple(values)

@@ -6,6 +6,7 @@ other values is a conflict row; bars, conflicts, what was put aside and the stop
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -170,7 +171,8 @@ def _copy(lines: bytes, rows: int, source: str, now: datetime) -> Stored:
         if stored == rows:
             return Stored(stored, 0)
         cursor.execute(DIFFERENT)
-        conflicts = tuple(Contradiction(*row) for row in cursor.fetchall())
+        found = cursor.fetchall()
+    conflicts = tuple(Contradiction(*where, json.loads(here), json.loads(offer)) for *where, here, offer in found)
     return Stored(stored, rows - stored - len(conflicts), conflicts)
 
 

@@ -32,7 +32,7 @@ from backend.tradingbot.data.live_ticks import (
     refused,
     unpack,
 )
-from backend.tradingbot.hot_state import HotState, TrackUpdate
+from backend.tradingbot.hot_state import HotState, MetTrack, TrackUpdate
 from backend.tradingbot.infra import metrics
 from backend.tradingbot.services import data_stops
 from backend.tradingbot.services.data_stops import Stopping
@@ -94,8 +94,12 @@ def _judge_and_store(
     waiting = list(by_symbol)
     limits = tick_limits()
     for _ in range(ATTEMPTS):
-        judged = {symbol: _judge(_met(hot, symbol), by_symbol[symbol], now, limits) for symbol in waiting}
-        updates = {symbol: TrackUpdate(pack(b.state), _shown(b.state)) for symbol, b in judged.items()}
+        met = {symbol: hot.met_track(symbol) for symbol in waiting}
+        judged = {symbol: _judge(_state(met[symbol], symbol), by_symbol[symbol], now, limits) for symbol in waiting}
+        updates = {
+            symbol: TrackUpdate(met[symbol].token, pack(batch.state), _shown(batch.state))
+            for symbol, batch in judged.items()
+        }
         waiting = hot.exchange(updates)
         done |= {symbol: batch for symbol, batch in judged.items() if symbol not in set(waiting)}
         if not waiting:
@@ -107,13 +111,12 @@ def _judge_and_store(
     )
 
 
-def _met(hot: HotState, symbol: str) -> SymbolState:
-    """The state this process met last. One that cannot be read is begun anew, and said."""
-    text = hot.met_track(symbol)
-    if text is None:
+def _state(met: MetTrack, symbol: str) -> SymbolState:
+    """The state that was met. One that cannot be read is begun anew, and said."""
+    if not met.state:
         return SymbolState()
     try:
-        return unpack(text)
+        return unpack(met.state)
     except (ValueError, KeyError, TypeError):
         log.error("track_unreadable", symbol=symbol)
         return SymbolState()
