@@ -60,6 +60,8 @@ class Config(BaseSettings):
     flatten_slice_value: Decimal = Field(Decimal(50_000), gt=0)
     flatten_patience_seconds: float = Field(5.0, gt=0, le=3600)
     store_timeout_seconds: float = Field(0.5, gt=0, le=10)
+    known_builds_only: bool = False
+    shadow_latency_seconds: float = Field(0.25, ge=0, le=60)
     failpoints: str = ""
 
     @model_validator(mode="after")

@@ -133,7 +133,7 @@ def gateway(live_server: Any, broker: Broker) -> Gateway:
         session_calendar="24/7",
         limits=MAY_HAMMER,
     )
-    strategy = create_strategy(code="mean")
+    strategy = create_strategy(code="mean", mode="live")
     bound = {"account": account, "strategy": strategy}
     _, trader = create_key(name="trader", role="trader", capabilities=["feed"], feed_symbols=symbols, **bound)
     _, risk = create_key(name="risk", role="risk")

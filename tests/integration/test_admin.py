@@ -24,7 +24,7 @@ VIEWS = [f"view_{name}" for name in ("breaker", "breakerevent", "order", "apikey
 
 @pytest.fixture
 def account():
-    strategy = create_strategy(code="mean")
+    strategy = create_strategy(code="mean", mode="live")
     account = create_account(code="main", cash=Decimal(10_000), broker_account="PA-1", symbols=["AAPL"])
     create_key(name="bot", role="trader", account=account, strategy=strategy)
     return account

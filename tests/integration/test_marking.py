@@ -23,7 +23,7 @@ def clock():
 
 @pytest.fixture
 def account(clock):
-    create_strategy(code="plain")
+    create_strategy(code="plain", mode="live")
     return create_account(
         code="marked", cash=Decimal(100_000), broker_account="PA-MARKED", symbols=["MARK"], clock=clock
     )

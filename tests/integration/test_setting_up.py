@@ -22,7 +22,7 @@ def account():
 
 @pytest.fixture
 def strategy():
-    return create_strategy(code="mean", actor="test")
+    return create_strategy(code="mean", mode="live", actor="test")
 
 
 def firm_entries():
@@ -69,7 +69,7 @@ def test_a_breaker_without_sense_refuses_the_account():
 
 def test_a_strategy_that_is_there_already_is_refused(strategy):
     with pytest.raises(ConflictError) as error:
-        create_strategy(code="mean")
+        create_strategy(code="mean", mode="live")
     assert error.value.code == "strategy_code_used"
 
 

@@ -40,7 +40,7 @@ def test_a_halted_scope_denies_its_orders_until_the_risk_role_reactivates_it(gat
 @pytest.mark.parametrize("scope", ["account:other", "strategy:other", "symbol:MSFT"])
 def test_a_halt_of_another_scope_does_not_touch_this_order(gateway, broker, scope):
     create_account(code="other", cash=None, broker_account="PA-2")
-    create_strategy(code="other")
+    create_strategy(code="other", mode="live")
     gateway.tick()
     assert put(gateway, scope, "halted").status_code == 200
     assert gateway.order("a").status_code == 201

@@ -12,7 +12,7 @@ from backend.tradingbot.risk.exposure import EMPTY_BOOK, EMPTY_NAME, BookRisk, U
 from backend.tradingbot.risk.gates import GATES, Check, Quote, RiskSnapshot, evaluate
 from backend.tradingbot.risk.limit_profiles import PROFILES
 from backend.tradingbot.risk.limits import Limit, LimitSet
-from backend.tradingbot.risk.snapshot import Book, MarketSession, Permit, Rates, Recent, Resting
+from backend.tradingbot.risk.snapshot import Book, MarketSession, Permit, Rates, Recent, Resting, StrategyMode
 from backend.tradingbot.risk.trading_state import ScopeState
 from backend.tradingbot.risk.unit_risk import Known, Mark, SuppliedGreeks, unit_risk
 
@@ -137,6 +137,7 @@ def snapshot(**changes: Any) -> RiskSnapshot:
         blocks=(),
         volatility=None,
         permit=None,
+        strategy_mode=StrategyMode("live", "", False, False, False, ""),
     )
     return replace(calm, **changes)
 

@@ -26,6 +26,8 @@ def test_a_calm_snapshot_allows_the_order_and_lists_every_gate() -> None:
         "replay_guard": "first_use",
         "circuit_breaker": "closed",
         "trading_state": "active",
+        "strategy_mode": "live",
+        "build_allowed": "not_required",
         "data_quality": "fresh",
         "reconciliation": "none",
         "greek_exposure": "within_limit",

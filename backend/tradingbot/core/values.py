@@ -69,7 +69,8 @@ class OrderRequest:
 
 @dataclass(frozen=True)
 class OrderIntent:
-    """One order as a strategy asked for it, parsed once and exact: the whole body of ``POST orders``."""
+    """One order as a strategy asked for it, parsed once and exact: the whole body of ``POST orders``, and the build of
+    the strategy that sent it, which is no part of the order itself."""
 
     client_order_id: str
     account: str
@@ -82,6 +83,7 @@ class OrderIntent:
     limit_price: Decimal | None = None
     greeks: dict[str, Decimal] = field(default_factory=dict)
     permit_id: str | None = None
+    strategy_build: str = ""
 
     @property
     def signed_qty(self) -> Decimal:

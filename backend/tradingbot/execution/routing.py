@@ -55,6 +55,9 @@ class OwnBook:
         return max(-self.position - self.working_buys, ZERO)
 
 
+NOTHING_OWN = OwnBook()
+
+
 @dataclass(frozen=True)
 class Route:
     """The unsigned quantities of one order that are placed and simulated; ``reducing`` is part of ``placed``."""
@@ -64,17 +67,26 @@ class Route:
     reducing: Decimal
 
 
-def route(mode: Mode, side: Side, qty: Decimal, own: OwnBook, canary: CanaryRule | None = None) -> Route:
-    """Split ``qty`` (unsigned, above zero). Raises ValueError when a canary has no rule: no share means no order."""
+def route(
+    mode: Mode,
+    side: Side,
+    qty: Decimal,
+    own: OwnBook,
+    canary: CanaryRule | None = None,
+    shadow: OwnBook = NOTHING_OWN,
+) -> Route:
+    """Split ``qty`` (unsigned, above zero): first off the strategy's real position, then off its ``shadow`` position,
+    and what is left is new risk. Raises ValueError when a canary has no rule: no share means no order."""
     if not qty.is_finite() or qty <= 0:
         raise ValueError(f"qty must be finite and above zero, not {qty}")
     reducing = min(qty, own.reducible(side))
     if mode is Mode.LIVE:
         return Route(qty, ZERO, reducing)
     rest = qty - reducing
+    new_risk = rest - min(rest, shadow.reducible(side))
     share = ZERO
-    if mode is Mode.CANARY and rest > 0:
+    if mode is Mode.CANARY and new_risk > 0:
         if canary is None:
             raise ValueError("a canary needs its rule: allocation and lot")
-        share = canary_share(rest, canary.allocation, lot=canary.lot, at_least_one=canary.at_least_one_lot)
+        share = canary_share(new_risk, canary.allocation, lot=canary.lot, at_least_one=canary.at_least_one_lot)
     return Route(reducing + share, rest - share, reducing)

@@ -16,6 +16,15 @@ from backend.tradingbot.models.journal import JournalAnchor, JournalEntry, Journ
 from backend.tradingbot.models.kill_switch import KillSwitchOrder, KillSwitchRun
 from backend.tradingbot.models.limits import DisabledPattern, LimitVersion, Permit
 from backend.tradingbot.models.market_data import Bar, BarConflict, BarFile, CheckRun, DataStop, Quarantine
+from backend.tradingbot.models.modes import (
+    CanaryDay,
+    ModeChange,
+    PromotionRequest,
+    ShadowExecution,
+    ShadowName,
+    ShadowOrder,
+    StrategyBuild,
+)
 from backend.tradingbot.models.orders import Execution, HeldReport, Order, Position
 from backend.tradingbot.models.recon import Break
 from backend.tradingbot.models.recon_blocks import ReconciliationBlock
@@ -57,4 +66,11 @@ __all__ = [
     "StrategyExposure",
     "TradingState",
     "VolatilityLevel",
+    "CanaryDay",
+    "ModeChange",
+    "PromotionRequest",
+    "ShadowExecution",
+    "ShadowName",
+    "ShadowOrder",
+    "StrategyBuild",
 ]

@@ -1,5 +1,7 @@
 """Who trades: accounts with their locked risk row, strategies, and the keys that may act for them."""
 
+from decimal import Decimal
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
@@ -88,6 +90,15 @@ class RiskRow(models.Model):
 class Strategy(models.Model):
     code = models.SlugField(max_length=32, db_index=False)
     name = models.CharField(max_length=120, blank=True)
+    canary_allocation = models.DecimalField(
+        max_digits=5, decimal_places=4, default=Decimal("0.1"), help_text="The share of new risk a canary places."
+    )
+    canary_lot = models.DecimalField(max_digits=28, decimal_places=9, default=1)
+    canary_at_least_one_lot = models.BooleanField(default=False)
+    canary_max_orders = models.PositiveIntegerField(default=10, help_text="Real orders a session.")
+    canary_max_notional = models.DecimalField(max_digits=28, decimal_places=9, default=25_000)
+    canary_max_loss = models.DecimalField(max_digits=28, decimal_places=9, default=500)
+    promotion_profile = models.CharField(max_length=16, default="default")
     active = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
 

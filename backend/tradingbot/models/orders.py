@@ -26,7 +26,9 @@ class Order(models.Model):
     body_digest = models.CharField(max_length=64)
     symbol = models.CharField(max_length=32)
     side = models.CharField(max_length=4, choices=[("buy", "buy"), ("sell", "sell")])
-    qty = money()
+    qty = money()  # what is really placed; 0 when all of it is simulated
+    requested_qty = money(null=True)  # what was asked for, where that is more than what is placed
+    strategy_build = models.CharField(max_length=64, blank=True)
     type = models.CharField(max_length=6, choices=[("market", "market"), ("limit", "limit")])
     limit_price = money(null=True, blank=True)
     time_in_force = models.CharField(max_length=3)
@@ -73,7 +75,14 @@ class Order(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["account", "client_order_id"], name="order_client_id_once"),
             models.UniqueConstraint(fields=["account", "broker_order_id"], name="order_broker_id_once"),
-            models.CheckConstraint(condition=Q(qty__gt=0), name="order_qty_positive"),
+            models.CheckConstraint(
+                condition=Q(qty__gt=0) | (Q(qty=0, requested_qty__gt=0) & ~Q(mode="live")),
+                name="order_qty_positive_unless_simulated",
+            ),
+            models.CheckConstraint(
+                condition=Q(requested_qty__isnull=True) | Q(requested_qty__gte=models.F("qty")),
+                name="order_requested_at_least_what_is_placed",
+            ),
             models.CheckConstraint(condition=Q(filled_qty__gte=0), name="order_filled_not_negative"),
             models.CheckConstraint(
                 condition=(Q(type="limit") & Q(limit_price__gt=0)) | (Q(type="market") & Q(limit_price__isnull=True)),

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from backend.tradingbot.core.values import OrderIntent
-from backend.tradingbot.risk import gate_book, gate_greeks, gate_market, gate_order, gate_state
+from backend.tradingbot.risk import gate_book, gate_greeks, gate_market, gate_mode, gate_order, gate_state
 from backend.tradingbot.risk.snapshot import (
     Check,
     Decision,
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 Gate = Callable[[OrderIntent, RiskSnapshot], Check]
 _FAMILIES: Mapping[str, Gate] = {
     **gate_state.GATES,
+    **gate_mode.GATES,
     **gate_market.GATES,
     **gate_greeks.GATES,
     **gate_order.GATES,
@@ -46,6 +47,8 @@ _READING_ORDER = (
     "replay_guard",
     "circuit_breaker",
     "trading_state",
+    "strategy_mode",
+    "build_allowed",
     "data_quality",
     "reconciliation",
     "greek_exposure",

@@ -159,6 +159,22 @@ class Permit:
 
 
 @dataclass(frozen=True)
+class StrategyMode:
+    """How far the strategy's build is trusted. ``mode`` is shadow, canary or live, None when the build is not on file.
+
+    ``reducing``: it was demoted and is not flat yet. ``cap_reached`` names the canary's daily cap that this order would
+    pass, else it is empty.
+    """
+
+    mode: str | None
+    build_id: str
+    withdrawn: bool
+    known_builds_only: bool
+    reducing: bool
+    cap_reached: str
+
+
+@dataclass(frozen=True)
 class RiskSnapshot:
     """All that the gates may know, read under the account's lock. None means "no answer", which denies.
 
@@ -202,6 +218,7 @@ class RiskSnapshot:
     blocks: tuple[Block, ...]
     volatility: Volatility | None
     permit: Permit | None
+    strategy_mode: StrategyMode
 
     def is_reduction(self, order: OrderIntent) -> bool:
         """Opposite to the executed position and within it, less what already works or is in doubt on that side."""

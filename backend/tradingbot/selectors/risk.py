@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -20,13 +20,17 @@ from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import UnavailableError
 from backend.tradingbot.core.occ import parse_option
 from backend.tradingbot.core.values import OrderIntent
+from backend.tradingbot.data.calendar import session_date
+from backend.tradingbot.execution.routing import CanaryRule
 from backend.tradingbot.hot_state import HotState
 from backend.tradingbot.models import Account, RiskRow, Strategy
 from backend.tradingbot.risk.gates import OpenBreaker, Quote, RiskSnapshot
 from backend.tradingbot.risk.limits import scopes_of
+from backend.tradingbot.risk.promotion import CanaryCaps, CanaryDay
 from backend.tradingbot.risk.snapshot import Rates
 from backend.tradingbot.risk.trading_state import ScopeState
 from backend.tradingbot.risk.unit_risk import get_ready_for_options
+from backend.tradingbot.selectors import modes
 from backend.tradingbot.selectors import risk_parts as parts
 from backend.tradingbot.selectors.risk_parts import MarketReading, shared_scopes
 from backend.tradingbot.selectors.risk_sections import COMMON, SECTIONS, STOPS
@@ -38,6 +42,20 @@ class Reading:
 
     at: datetime
     sections: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The snapshot on the real book, the strategy's shadow book, its canary's rule, caps and day so far, the account's
+    session date, and the database's clock then."""
+
+    snapshot: RiskSnapshot
+    shadow: modes.ShadowBook
+    canary: CanaryRule | None
+    caps: CanaryCaps | None
+    day: CanaryDay
+    session: date
+    at: datetime
 
 
 def read_quote(hot: HotState, symbol: str) -> tuple[Quote | None, str | None]:
@@ -70,7 +88,12 @@ def read_market(hot: HotState, order: OrderIntent, actor: str, clock: Clock, *, 
 
 
 def read_sections(
-    sections: Mapping[str, str], order: OrderIntent, account_id: int, strategy_id: int | None, now: datetime
+    sections: Mapping[str, str],
+    order: OrderIntent,
+    account_id: int,
+    strategy_id: int | None,
+    now: datetime,
+    session: date | None = None,
 ) -> Reading:
     """All ``sections`` by one statement."""
     contract = parse_option(order.symbol)
@@ -88,6 +111,8 @@ def read_sections(
         "data_symbols": [order.symbol, *([contract.underlying] if contract else [])],
         "client_order_id": order.client_order_id,
         "volatility_symbol": settings.TRADINGBOT.volatility_symbol,
+        "strategy_build": order.strategy_build,
+        "session": session,
         "now": now,
     }
     columns = ", ".join(f"({sql}) AS {name}" for name, sql in sections.items())
@@ -108,9 +133,10 @@ def risk_snapshot(
     now: datetime,
     used: bool,
     flattening: bool = False,
-) -> tuple[RiskSnapshot, datetime]:
-    """Everything the gates may know, and the database's clock at that moment."""
-    reading = read_sections(SECTIONS, order, account.pk, strategy.pk, now)
+) -> Judged:
+    """Everything the gates may know, and what it takes to split the order by its strategy's mode."""
+    today = session_date(now, account.session_calendar)
+    reading = read_sections(SECTIONS, order, account.pk, strategy.pk, now, today)
     said = reading.sections
     working, limits = said["working"], parts.limit_set(row.scope, account.profile, said["limits"])
     rate = Decimal(str(settings.TRADINGBOT.risk_free_rate))
@@ -143,9 +169,18 @@ def risk_snapshot(
         blocks=parts.blocks(row.scope, said["blocks"]),
         volatility=parts.volatility(said["volatility"]),
         permit=parts.permit(order, said["permit"]),
+        strategy_mode=modes.strategy_mode(order, said, settings.TRADINGBOT.known_builds_only),
         **_stops(reading, order, now),
     )
-    return snapshot, reading.at
+    return Judged(
+        snapshot=snapshot,
+        shadow=modes.shadow_book(said),
+        canary=modes.canary_rule(said["mode"]),
+        caps=modes.canary_caps(said["mode"]),
+        day=modes.canary_day(said["canary_day"]),
+        session=today,
+        at=reading.at,
+    )
 
 
 def with_stops_of_now(order: OrderIntent, account: Account, snapshot: RiskSnapshot) -> tuple[RiskSnapshot, datetime]:

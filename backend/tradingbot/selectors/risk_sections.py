@@ -54,7 +54,7 @@ EXPOSURE = {
           'unpriced_sells', count(*) FILTER (WHERE side = 'sell' AND limit_price IS NULL),
           'unpriced_buys', count(*) FILTER (WHERE side = 'buy' AND limit_price IS NULL))
         FROM tradingbot_order WHERE account_id = %(account)s AND symbol = %(symbol)s
-          AND {COUNTED} AND client_order_id <> %(client_order_id)s""",
+          AND {COUNTED} AND qty > 0 AND client_order_id <> %(client_order_id)s""",
     "sums": """
         SELECT jsonb_build_object('gross', gross::text, 'short', short::text, 'low', low::text[], 'high', high::text[],
           'unknown', unknown, 'unstressed', unstressed, 'oldest_greeks', oldest_greeks)
@@ -69,9 +69,40 @@ EXPOSURE = {
         WHERE account_id = %(account)s AND strategy_id = %(strategy)s AND symbol = %(symbol)s""",
 }
 
+MINE = "account_id = %(account)s AND strategy_id = %(strategy)s"
+OTHER_NAMES = """(SELECT array_agg(total::text ORDER BY place) FROM (
+            SELECT place, sum(figure) AS total FROM tradingbot_shadowname AS name,
+              unnest(name.{side}) WITH ORDINALITY AS part(figure, place)
+            WHERE {mine} AND symbol <> %(symbol)s GROUP BY place) AS sums)"""
+MODE = {
+    "mode": """
+        SELECT jsonb_build_object('mode', build.mode, 'withdrawn', build.withdrawn_at IS NOT NULL,
+          'demoted', build.demoted, 'flat', NOT EXISTS (
+            SELECT 1 FROM tradingbot_strategyexposure WHERE strategy_id = %(strategy)s AND position <> 0),
+          'allocation', trim_scale(canary_allocation)::text, 'lot', trim_scale(canary_lot)::text,
+          'at_least_one_lot', canary_at_least_one_lot, 'max_orders', canary_max_orders,
+          'max_notional', trim_scale(canary_max_notional)::text, 'max_loss', trim_scale(canary_max_loss)::text)
+        FROM tradingbot_strategybuild AS build JOIN tradingbot_strategy AS strategy ON strategy.id = build.strategy_id
+        WHERE strategy_id = %(strategy)s AND build_id = %(strategy_build)s""",
+    "canary_day": f"""
+        SELECT jsonb_build_object('orders', orders, 'notional', notional::text, 'loss', loss::text)
+        FROM tradingbot_canaryday WHERE {MINE} AND session = %(session)s""",
+    "shadow_name": f"""
+        SELECT jsonb_build_object('position', position::text, 'buys', buys::text, 'sells', sells::text)
+        FROM tradingbot_shadowname WHERE {MINE} AND symbol = %(symbol)s""",
+    "shadow_rest": f"""
+        SELECT jsonb_build_object('spent', sum(spent)::text, 'reserved', sum(reserved)::text,
+          'gross', coalesce(sum(gross) FILTER (WHERE symbol <> %(symbol)s), 0)::text,
+          'short', coalesce(sum(short) FILTER (WHERE symbol <> %(symbol)s), 0)::text,
+          'low', {OTHER_NAMES.format(side="low", mine=MINE)},
+          'high', {OTHER_NAMES.format(side="high", mine=MINE)})
+        FROM tradingbot_shadowname WHERE {MINE} HAVING count(*) > 0""",
+}
+
 SECTIONS = {
     **STOPS,
     **EXPOSURE,
+    **MODE,
     "limits": """
         SELECT coalesce(jsonb_agg(jsonb_build_array(scope, kind, trim_scale(value)::text, version)
           ORDER BY scope, kind), '[]')
@@ -93,7 +124,7 @@ SECTIONS = {
               AND pattern.symbol = %(symbol)s AND pattern.side = %(side)s AND pattern.qty = %(qty)s), '-infinity')))
         FROM tradingbot_order AS lately, windows
         WHERE account_id = %(account)s AND symbol = %(symbol)s AND strategy_id = %(strategy)s
-          AND side = %(side)s AND qty = %(qty)s AND status NOT IN ('new', 'denied')
+          AND side = %(side)s AND coalesce(requested_qty, qty) = %(qty)s AND status NOT IN ('new', 'denied')
           AND created_at > %(now)s - greatest(windows.duplicate, windows.repeat)
           AND client_order_id <> %(client_order_id)s""",
     "reductions": """

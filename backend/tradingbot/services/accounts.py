@@ -13,9 +13,10 @@ from typing import Any
 from django.db import transaction
 
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, Clock
-from backend.tradingbot.core.errors import ConflictError, NotFoundError
+from backend.tradingbot.core.errors import ConflictError, FieldError, InvalidInputError, NotFoundError
 from backend.tradingbot.core.values import plain
-from backend.tradingbot.models import Account, AccountExposure, Breaker, RiskRow, Strategy, TradingState
+from backend.tradingbot.models import Account, AccountExposure, Breaker, RiskRow, Strategy, StrategyBuild, TradingState
+from backend.tradingbot.models.modes import MODES
 from backend.tradingbot.risk.exposure import NOTHING
 from backend.tradingbot.services import journal
 from backend.tradingbot.services.account_fields import (
@@ -92,13 +93,17 @@ def create_account(
 def create_strategy(
     *,
     code: str,
+    mode: str = "shadow",
     breaker: dict[str, Any] | None = None,
     actor: str = "setup",
     clock: Clock = SYSTEM_CLOCK,
     **fields: Any,
 ) -> Strategy:
-    """A strategy with its breaker. Raises as ``create_account`` does."""
+    """A strategy with its breaker and its mode, which is ``shadow`` unless another is asked for: to be live from the
+    first day is for set-ups such as the demo's. Raises as ``create_account`` does."""
     check_new_strategy(code=code, **fields)
+    if mode not in MODES:
+        raise InvalidInputError([FieldError("mode", mode, "is not a mode", "use " + ", ".join(MODES))])
     taken = ConflictError(
         f"there is a strategy {code} already", code="strategy_code_used", remedy="choose another code"
     )
@@ -111,7 +116,11 @@ def create_strategy(
             strategy = Strategy.objects.create(code=code, **fields)
         guard.save()
         TradingState.objects.create(scope=guard.scope)
-        data = {"breaker": _texts(breaker or {}), **_texts(fields)}
+        now = clock.now()
+        StrategyBuild.objects.create(
+            strategy=strategy, mode=mode, mode_since=now, registered_at=now, registered_by=actor
+        )
+        data = {"mode": mode, "breaker": _texts(breaker or {}), **_texts(fields)}
         journal.append(
             firm, kind="strategy_created", actor=actor, subject=f"strategy:{code}", data=data, at=clock.now()
         )

@@ -102,7 +102,7 @@ def follow(order: Order, *, now: datetime, executed: Decimal = Decimal(0), price
     """Bring a name up to date after ``order`` ended or was executed by ``executed`` (signed) at ``price``; position and
     order are saved already."""
     found = name_now(order.account.pk, order.strategy.pk, order.symbol, now)
-    unit = found.unit or _unit_by_fill(order.symbol, price, now)
+    unit = found.unit or unit_by_fill(order.symbol, price, now)
     name = name_risk(unit, *found.quantities)
     position, buys, sells = found.strategy_quantities
     part_gross = name_risk(unit, position + executed, buys, sells).gross
@@ -127,7 +127,7 @@ def _scopes_above(order: Order) -> Sequence[str]:
     return "firm", strategy, f"symbol:{order.symbol}", f"{strategy}/symbol:{order.symbol}"
 
 
-def _unit_by_fill(symbol: str, price: Decimal | None, now: datetime) -> UnitRisk | None:
+def unit_by_fill(symbol: str, price: Decimal | None, now: datetime) -> UnitRisk | None:
     """A share that nobody had valued yet is worth what was paid for it; an option without Greeks stays unknown."""
     if price is None or parse_option(symbol) is not None:
         return None

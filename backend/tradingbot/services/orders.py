@@ -37,11 +37,12 @@ from backend.tradingbot.risk.gates import Decision, RiskSnapshot, evaluate
 from backend.tradingbot.risk.snapshot_json import to_json
 from backend.tradingbot.selectors.risk import read_market, risk_snapshot, with_stops_of_now
 from backend.tradingbot.selectors.risk_parts import MarketReading, headroom
-from backend.tradingbot.services import breakers, exposures, journal
+from backend.tradingbot.services import breakers, exposures, journal, shadow
 from backend.tradingbot.services.claims import claim
 from backend.tradingbot.services.locks import account_scope, lock_risk
 from backend.tradingbot.services.order_life import record_answer, reservation
 from backend.tradingbot.services.permits import after_decision
+from backend.tradingbot.services.routing import Split, count_canary, split_by_mode
 
 log = structlog.get_logger(__name__)
 
@@ -82,10 +83,10 @@ def submit_order(
             judged = _decide(intent, account, strategy, market, actor, flattening, clock)
         if judged is None:
             return Submission(_replay(intent, account), replayed=True)
-        order, snapshot = judged
-        if order.status == Status.PENDING_SUBMIT:
+        order, split = judged
+        if order.status == Status.PENDING_SUBMIT and split.placed is not None:
             failpoints.hit("submit.before_send", order.client_order_id)
-            order = _send(intent, order, snapshot, begun, clock)
+            order = _send(split.placed, order, split.real, begun, clock)
     metrics.ORDERS.labels(str(order.status), intent.strategy, order.mode).inc()
     return Submission(order, replayed=False)
 
@@ -100,8 +101,8 @@ def check_order(intent: OrderIntent, *, actor: str = "", clock: Clock = SYSTEM_C
     if row is None:
         raise NotFoundError("the account has no risk row", code="account_not_ready", remedy="set the account up")
     used = Order.objects.filter(account=account, client_order_id=intent.client_order_id).exists()
-    snapshot, _ = risk_snapshot(intent, account, strategy, row, market, clock.now(), used)
-    return evaluate(intent, snapshot)
+    split = split_by_mode(intent, risk_snapshot(intent, account, strategy, row, market, clock.now(), used))
+    return evaluate(split.whole, split.snapshot)
 
 
 def _require_active(
@@ -122,7 +123,7 @@ def _decide(
     actor: str,
     flattening: bool,
     clock: Clock,
-) -> tuple[Order, RiskSnapshot] | None:
+) -> tuple[Order, Split] | None:
     """Transaction 1. None when the id was there before."""
     now = clock.now()
     order = _new_order(intent, account, strategy, now)
@@ -131,29 +132,70 @@ def _decide(
             return None
         failpoints.hit("submit.id_claimed", order.client_order_id)
         row = lock_risk(account_scope(account.code))
-        read = risk_snapshot(intent, row.account, strategy, row, market, now, False, flattening)
-        decision, snapshot = _judge(order, intent, read[0])
+        judged = risk_snapshot(intent, row.account, strategy, row, market, now, False, flattening)
+        decision, split = _judge(order, split_by_mode(intent, judged))
+        snapshot = split.snapshot
         order.decision, order.snapshot = decision.as_dict(), to_json(snapshot)
-        order.status = next_status(order.status, Event.RESERVE if decision.allowed else Event.DENY)
+        order.mode = "live" if flattening else snapshot.strategy_mode.mode or "shadow"
         order.reduces = snapshot.is_reduction(intent)
+        kind = "order_denied"
+        order.status = next_status(order.status, Event.RESERVE if decision.allowed else Event.DENY)
         if decision.allowed:
-            price = reserved_cash_a_unit(intent, snapshot) or Decimal(0)
-            order.reserved_price = price.quantize(Decimal("1e-9"), ROUND_UP)
-            row.reserved_cash += reservation(order)
-            order.send_by = read[1] + timedelta(seconds=settings.TRADINGBOT.send_by_seconds)
+            kind = _reserve(order, row, split, judged.at)
         failed = [check.code for check in decision.checks if not check.passed]
-        data = {"before": "new", "after": str(order.status), "body": intent.canonical(), "failed": failed}
-        kind = "order_reserved" if decision.allowed else "order_denied"
+        data: dict[str, Any] = {
+            "before": "new",
+            "after": str(order.status),
+            "body": intent.canonical(),
+            "failed": failed,
+        }
+        data |= {"mode": order.mode, "placed": plain(order.qty), "strategy_build": order.strategy_build}
         journal.append_with_order(row, order, kind=kind, actor=actor, data=data, at=now, deciding=True)
         after_decision(row, order, intent, snapshot, decision)
+        if decision.allowed and split.shadowed > 0:
+            shadow.open_part(order, replace(intent, qty=split.shadowed), split.shadowed, snapshot)
+        if decision.allowed:
+            count_canary(order, split, judged)
         failpoints.hit("submit.before_intent_commit", order.client_order_id)
     for check in decision.checks:
         if not check.passed:
             metrics.DENIALS.labels(check.gate, check.code).inc()
-    return order, snapshot
+    return order, split
 
 
-def _judge(order: Order, intent: OrderIntent, snapshot: RiskSnapshot) -> tuple[Decision, RiskSnapshot]:
+def _reserve(order: Order, row: RiskRow, split: Split, database_time: datetime) -> str:
+    """What an order that was let through takes: cash and time to be sent for the placed part. An order that is all
+    simulated takes nothing real and is accepted at once. The kind of its journal entry."""
+    if split.shadowed > 0:
+        order.requested_qty, order.qty = split.whole.qty, Decimal(0)
+    if split.placed is None:
+        order.status = next_status(order.status, Event.ACCEPT)
+        return "order_shadowed"
+    order.qty = split.placed.qty
+    price = reserved_cash_a_unit(split.placed, split.real) or Decimal(0)
+    order.reserved_price = price.quantize(Decimal("1e-9"), ROUND_UP)
+    row.reserved_cash += reservation(order)
+    order.send_by = database_time + timedelta(seconds=settings.TRADINGBOT.send_by_seconds)
+    return "order_reserved"
+
+
+def _judge(order: Order, split: Split) -> tuple[Decision, Split]:
+    """The decision on the whole, with the placed part's exposure taken when it is a yes. A part that the real book has
+    no room for by itself is simulated like the rest."""
+    if split.shadowed == 0:
+        decision, snapshot = _judge_placed(order, split.whole, split.real)
+        return decision, replace(split, snapshot=snapshot, real=snapshot)
+    decision = evaluate(split.whole, split.snapshot)
+    if not decision.allowed or split.placed is None:
+        return decision, split
+    part, snapshot = _judge_placed(order, split.placed, split.real)
+    if not part.allowed:
+        order.evidence = {"not_placed": [check.code for check in part.checks if not check.passed]}
+        return decision, split.all_shadowed()
+    return decision, replace(split, real=snapshot)
+
+
+def _judge_placed(order: Order, intent: OrderIntent, snapshot: RiskSnapshot) -> tuple[Decision, RiskSnapshot]:
     """The decision, its exposure taken when it is a yes. Headroom above the account is taken last; when it went to
     others since the snapshot was read, the order is judged again by what is left, with those rows locked."""
     decision = evaluate(intent, snapshot)
@@ -181,6 +223,7 @@ def _new_order(intent: OrderIntent, account: Account, strategy: Strategy, now: d
         time_in_force=intent.time_in_force.value,
         greeks={name: plain(value) for name, value in intent.greeks.items()},
         permit_id=intent.permit_id or "",
+        strategy_build=intent.strategy_build,
         build_id=build_id(),
         trace_id=TRACE_ID.get(),
         created_at=now,

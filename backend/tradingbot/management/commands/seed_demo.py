@@ -80,7 +80,7 @@ class Command(BaseCommand):
             reason="the demo's ticks; generous, because people type them",
             clock=SYSTEM_CLOCK,
         )
-        strategy = create_strategy(code="demo", name="Demo strategy", breaker=BREAKER)
+        strategy = create_strategy(code="demo", name="Demo strategy", mode="live", breaker=BREAKER)
         _, trader = create_key(
             name="demo-trader",
             role="trader",
