@@ -146,6 +146,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": TRADINGBOT.revalue_seconds,
         "options": {"expires": max(TRADINGBOT.revalue_seconds, 2)},
     },
+    "watch-modes": {
+        "task": "tradingbot.watch_modes",
+        "schedule": TRADINGBOT.modes_seconds,
+        "options": {"expires": max(TRADINGBOT.modes_seconds, 2)},
+    },
     "anchor-journal": {
         "task": "tradingbot.anchor_journal",
         "schedule": TRADINGBOT.anchor_seconds,

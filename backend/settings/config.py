@@ -61,6 +61,7 @@ class Config(BaseSettings):
     flatten_patience_seconds: float = Field(5.0, gt=0, le=3600)
     store_timeout_seconds: float = Field(0.5, gt=0, le=10)
     known_builds_only: bool = False
+    modes_seconds: float = Field(15.0, gt=0, le=600)
     shadow_latency_seconds: float = Field(0.25, ge=0, le=60)
     failpoints: str = ""
 

@@ -20,14 +20,16 @@ from backend.tradingbot.services import (
     journal_proof,
     kill_switch,
     marking,
+    mode_watch,
     recovery,
     revaluation,
+    shadow,
 )
 
 log = structlog.get_logger(__name__)
 
 POLL_LOCK, RECOVERY_LOCK, MARK_LOCK, CASH_LOCK, REVALUE_LOCK = 7_301, 7_302, 7_303, 7_304, 7_305
-ANCHOR_LOCK, PROOF_LOCK = 7_306, 7_307
+ANCHOR_LOCK, PROOF_LOCK, MODES_LOCK = 7_306, 7_307, 7_308
 
 
 @contextmanager
@@ -102,3 +104,11 @@ def revalue_accounts() -> None:
 @shared_task(name="tradingbot.kill_switch")
 def advance_kill_switch() -> None:
     kill_switch.advance_all(clock=SYSTEM_CLOCK)
+
+
+@shared_task(name="tradingbot.watch_modes")
+def watch_modes() -> None:
+    with singleton(MODES_LOCK) as held:
+        if held:
+            shadow.expire(clock=SYSTEM_CLOCK)
+            mode_watch.watch(clock=SYSTEM_CLOCK)

@@ -50,6 +50,14 @@ class Caller:
                 f"this key may not act for {strategy}", code="not_your_account", remedy="use your own"
             )
 
+    def need_strategy(self, strategy: str) -> None:
+        """A trader's key speaks for its own strategy only."""
+        own = self.key.strategy
+        if own is not None and own.code != strategy:
+            raise NotAllowedError(
+                f"this key may not act for {strategy}", code="not_your_account", remedy="use your own"
+            )
+
     def parties(self, account: str, strategy: str) -> tuple[Account, Strategy]:
         """The account and the strategy that this key trades for; they came with the key."""
         self.need_role("trader")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from django.http import JsonResponse
@@ -14,12 +15,13 @@ from backend.tradingbot.api.errors import problem
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
 from backend.tradingbot.core.errors import FieldError, FieldErrors, InvalidInputError, NotFoundError
 from backend.tradingbot.core.parsing import CODE, parse_order, parse_symbol
-from backend.tradingbot.core.values import plain
+from backend.tradingbot.core.values import OrderIntent, plain
 from backend.tradingbot.execution.order_state import UNRESOLVED, Status
-from backend.tradingbot.models import Order
+from backend.tradingbot.models import Order, ShadowOrder
 from backend.tradingbot.services.cancels import cancel_order
 from backend.tradingbot.services.mass_cancel import cancel_all
 from backend.tradingbot.services.orders import check_order, submit_order
+from backend.tradingbot.services.promotion import BUILD_ID
 
 BODY = {
     "application/json": {
@@ -64,21 +66,36 @@ def shown(order: Order) -> dict[str, Any]:
         "strategy": order.strategy.code,
         "symbol": order.symbol,
         "side": order.side,
-        "qty": plain(order.qty),
+        "qty": plain(order.qty if order.requested_qty is None else order.requested_qty),
         "type": order.type,
         "limit_price": plain(order.limit_price),
         "time_in_force": order.time_in_force,
         "status": str(order.status),
         "mode": order.mode,
         "broker_order_id": order.broker_order_id,
+        "placed_qty": plain(order.qty),
         "filled_qty": plain(order.filled_qty),
         "avg_price": plain(order.avg_price),
+        "shadow": _shadow(order),
+        "strategy_build": order.strategy_build or None,
         "decision": order.decision,
         "build_id": order.build_id,
         "trace_id": order.trace_id,
         "created_at": rfc3339(order.created_at),
         "updated_at": rfc3339(order.updated_at),
     }
+
+
+def _shadow(order: Order) -> dict[str, Any] | None:
+    """What became of the part that was only simulated; None for an order without one."""
+    known: dict[str, Any] = order._state.fields_cache  # a list reads it together with the orders
+    part: ShadowOrder | None = known.get("shadow")
+    if order.requested_qty is not None and "shadow" not in known:
+        part = ShadowOrder.objects.filter(pk=order.pk).first()
+    if part is None:
+        return None
+    figures = {"qty": part.qty, "filled_qty": part.filled_qty, "avg_price": part.avg_price}
+    return {"status": part.status, **{name: plain(value) for name, value in figures.items()}}
 
 
 def _denial(order: Order) -> str:
@@ -110,7 +127,7 @@ def rendered(order: Order, *, replayed: bool) -> JsonResponse:
 class Orders(APIView):
     @extend_schema(request=BODY, responses=ANSWER, summary="Place one order, once")
     def post(self, request: Request) -> JsonResponse:
-        intent = parse_order(request.data)
+        intent = _intent(request)
         account, strategy = caller(request).parties(intent.account, intent.strategy)
         submission = submit_order(intent, account=account, strategy=strategy, actor=caller(request).name)
         return rendered(submission.order, replayed=submission.replayed)
@@ -123,14 +140,14 @@ class Orders(APIView):
     )
     def get(self, request: Request) -> JsonResponse:
         account = _account(request)
-        rows = Order.objects.select_related("account", "strategy").filter(account__code=account)[:200]
+        rows = Order.objects.select_related("account", "strategy", "shadow").filter(account__code=account)[:200]
         return JsonResponse({"orders": [shown(order) for order in rows]})
 
 
 class OrderCheck(APIView):
     @extend_schema(request=BODY, responses={200: dict}, summary="The decision alone; nothing is written")
     def post(self, request: Request) -> JsonResponse:
-        intent = parse_order(request.data)
+        intent = _intent(request)
         caller(request).parties(intent.account, intent.strategy)
         return JsonResponse(check_order(intent).as_dict())
 
@@ -183,6 +200,15 @@ def _wanted(body: Any) -> tuple[str, str | None, str | None]:
     if errors:
         raise InvalidInputError(errors.errors)
     return str(account), strategy, symbol
+
+
+def _intent(request: Request) -> OrderIntent:
+    """The body, and from the header ``X-Strategy-Build`` the build of the strategy that sends it."""
+    build = request.headers.get("X-Strategy-Build", "").strip()
+    if build and not BUILD_ID.fullmatch(build):
+        problem = "must be 1 to 64 of A-Z a-z 0-9 . _ + -"
+        raise InvalidInputError([FieldError("X-Strategy-Build", build, problem, "send the registered build's id")])
+    return replace(parse_order(request.data), strategy_build=build)
 
 
 def _account(request: Request) -> str:

@@ -11,6 +11,7 @@ from backend.tradingbot.api import (
     operations,
     orders,
     schema,  # noqa: F401  importing it registers the keys with the schema
+    strategies,
     trading_states,
 )
 
@@ -32,6 +33,13 @@ urlpatterns = [
     path("api/v1/market-data/bars", market_data.Bars.as_view(), name="bars"),
     path("api/v1/data-quality", market_data.DataQuality.as_view(), name="data-quality"),
     path("api/v1/data-quality/<path:symbol>/release", market_data.ReleaseData.as_view(), name="data-release"),
+    path("api/v1/strategies", strategies.Strategies.as_view(), name="strategies"),
+    path("api/v1/strategies/<str:code>/builds", strategies.Builds.as_view(), name="strategy-builds"),
+    path("api/v1/strategies/<str:code>/withdraw", strategies.WithdrawBuild.as_view(), name="strategy-withdraw"),
+    path("api/v1/strategies/<str:code>/promote", strategies.Promote.as_view(), name="strategy-promote"),
+    path("api/v1/strategies/<str:code>/decide", strategies.DecidePromotion.as_view(), name="strategy-decide"),
+    path("api/v1/strategies/<str:code>/demote", strategies.Demote.as_view(), name="strategy-demote"),
+    path("api/v1/strategies/<str:code>/divergence", strategies.DivergenceReport.as_view(), name="divergence"),
     path("api/v1/build", operations.Build.as_view(), name="build"),
     path("api/schema/", SpectacularAPIView.as_view(**OPEN), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema", **OPEN), name="docs"),

@@ -32,6 +32,7 @@ class TickRow:
     bid: Decimal | None
     ask: Decimal | None
     time: datetime
+    size: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +82,14 @@ def parse_tick(raw: Any, row: int, may_feed: Collection[str]) -> TickRow | Refus
     if not isinstance(raw, dict):
         return RefusedRow(row, tuple(errors.errors))
     time = parse_time(raw.get("time"), f"{where}.time", errors)
-    size = raw.get("size")
-    if size is not None:
-        parse_decimal(size, f"{where}.size", errors)
+    size = None if raw.get("size") is None else parse_decimal(raw["size"], f"{where}.size", errors)
     sound = not errors
     price = parse_decimal(raw.get("price"), f"{where}.price", errors)
     bid = None if raw.get("bid") is None else parse_decimal(raw["bid"], f"{where}.bid", errors)
     ask = None if raw.get("ask") is None else parse_decimal(raw["ask"], f"{where}.ask", errors)
     if price is None or time is None or errors:
         return RefusedRow(row, tuple(errors.errors), symbol, sound)
-    return TickRow(row, symbol, price, bid, ask, time)
+    return TickRow(row, symbol, price, bid, ask, time, size)
 
 
 def parse_bar(raw: Any, row: int, may_feed: Collection[str]) -> BarRow | RefusedRow:

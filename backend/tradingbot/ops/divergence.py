@@ -124,6 +124,13 @@ class Divergence:
             return None
         return float(max(abs(ours.high - theirs.low), abs(theirs.high - ours.low)))
 
+    def least(self, figure: str) -> float | None:
+        """How far apart ``figure`` is at least, by both intervals: 0 where they overlap, None when unknown."""
+        ours, theirs = getattr(self.shadow, figure), getattr(self.live, figure)
+        if ours.low is None or theirs.low is None or ours.high is None or theirs.high is None:
+            return None
+        return float(max(ours.low - theirs.high, theirs.low - ours.high, 0.0))
+
     def as_dict(self) -> dict[str, Any]:
         figures = {name: self.worst(name) for name in vars(self.shadow)}
         return {"shadow": self.shadow.as_dict(), "live": self.live.as_dict(), "worst_difference": figures}

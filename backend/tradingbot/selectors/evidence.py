@@ -5,15 +5,14 @@ Invariants: only orders since the mode began count; what cannot be told is None,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.data.calendar import session_date
-from backend.tradingbot.models import Account, Break, Breaker, Execution, Order, StrategyBuild
+from backend.tradingbot.models import Account, Break, Breaker, Execution, Order, ShadowOrder, StrategyBuild
 from backend.tradingbot.ops.divergence import Divergence, OrderOutcome, summarise
 from backend.tradingbot.risk.promotion import Evidence
 from backend.tradingbot.selectors.verdicts import hard_verdicts
@@ -48,7 +47,7 @@ def divergence(build: StrategyBuild, since: datetime, until: datetime | None) ->
     return Divergence(summarise(shadow), summarise(live))
 
 
-def _orders(build: StrategyBuild, since: datetime, until: datetime | None) -> Iterable[Order]:  # type: ignore[type-arg]
+def _orders(build: StrategyBuild, since: datetime, until: datetime | None) -> QuerySet[Order]:
     span = Q(created_at__gte=since) if until is None else Q(created_at__gte=since, created_at__lt=until)
     return Order.objects.filter(span, strategy=build.strategy, strategy_build=build.build_id)
 
@@ -62,7 +61,7 @@ def _first_executions(orders: list[Order]) -> dict[int, datetime]:
 
 
 def _shadow(order: Order) -> OrderOutcome:
-    part = order.shadow
+    part: ShadowOrder = order.shadow  # type: ignore[attr-defined]
     took = None if part.first_fill_at is None else (part.first_fill_at - order.created_at).total_seconds()
     return OrderOutcome(
         refused=False,

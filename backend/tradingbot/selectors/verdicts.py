@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from backend.tradingbot.models import DataStop
 
-def hard_verdicts(symbols: Iterable[str], since: datetime) -> int | None:
-    """Stops of ``symbols`` since then; None when it cannot be told."""
-    return None
+
+def hard_verdicts(symbols: Iterable[str], since: datetime) -> int:
+    """Stops of ``symbols`` that began since then, or that have not ended."""
+    rows = DataStop.objects.filter(symbol__in=list(symbols))
+    return rows.filter(since__gte=since).count() + rows.filter(since__lt=since, released_at=None).count()

@@ -26,7 +26,7 @@ from backend.tradingbot.execution.order_view import ENDED, refusal_event
 from backend.tradingbot.infra import failpoints
 from backend.tradingbot.models import Order
 from backend.tradingbot.selectors.lookups import cancels_to_send
-from backend.tradingbot.services import adoption, breakers, journal
+from backend.tradingbot.services import adoption, breakers, journal, shadow
 from backend.tradingbot.services.locks import locked_order
 from backend.tradingbot.services.order_life import transition
 
@@ -49,7 +49,11 @@ def cancel_order(order: Order, *, actor: str, clock: Clock) -> Order:
 
 
 def request_cancel(order: Order, *, actor: str, clock: Clock) -> Order:
-    """Commit the wish alone; who wishes and when is journalled once."""
+    """Commit the wish alone; who wishes and when is journalled once. A simulated part ends at once: nobody is asked."""
+    if order.mode != "live":
+        shadow.cancel(order, actor=actor, clock=clock)
+        if order.qty == 0:
+            return Order.objects.select_related("account", "strategy").get(pk=order.pk)
     with locked_order(order.pk) as (row, current):
         if is_terminal(current.status):
             raise ConflictError(

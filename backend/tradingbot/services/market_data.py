@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import structlog
@@ -32,9 +33,10 @@ from backend.tradingbot.data.live_ticks import (
     refused,
     unpack,
 )
+from backend.tradingbot.execution.shadow_fill import Touch
 from backend.tradingbot.hot_state import HotState, MetTrack, TrackUpdate
 from backend.tradingbot.infra import metrics
-from backend.tradingbot.services import data_stops
+from backend.tradingbot.services import data_stops, shadow
 from backend.tradingbot.services.data_stops import Stopping
 from backend.tradingbot.services.marking import mark_holders
 from backend.tradingbot.services.orders import hot_state
@@ -83,6 +85,7 @@ def take_ticks(parsed: Iterable[TickRow | RefusedRow], *, clock: Clock, actor: s
     _keep_stops(batches, actor, clock)
     _forward(good)
     mark_holders(good, clock=clock)
+    shadow.match({symbol: _touch(tick) for symbol, tick in good.items()}, clock=clock)
     return _answer(rows, batches)
 
 
@@ -153,6 +156,7 @@ def _tick(row: TickRow, now: datetime) -> Tick:
         "price": plain(row.price),
         "bid": plain(row.bid),
         "ask": plain(row.ask),
+        "size": plain(row.size),
         "as_of": min(row.time, now).isoformat(),
     }
     bid = None if row.bid is None else float(row.bid)
@@ -174,6 +178,14 @@ def _keep_stops(batches: dict[str, Batch], actor: str, clock: Clock) -> None:
     release = list(data_stops.open_stops(clean, data_stops.TICKS)) if clean else []
     stoppings = [stopping for batch in batches.values() for stopping in batch.stoppings]
     data_stops.keep(stoppings, data_stops.TICKS, actor=actor, clock=clock, release=release, why=data_stops.BY_TICK)
+
+
+def _touch(last: dict[str, str | None]) -> Touch:
+    """The tick as the shadow book is filled by it."""
+    price, size, bid, ask = (
+        None if last.get(n) is None else Decimal(str(last[n])) for n in ("price", "size", "bid", "ask")
+    )
+    return Touch(datetime.fromisoformat(str(last["as_of"])), price or Decimal(0), size, bid, ask)
 
 
 def _forward(good: dict[str, dict[str, str | None]]) -> None:

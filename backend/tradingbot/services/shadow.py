@@ -15,6 +15,7 @@ import structlog
 from django.conf import settings
 
 from backend.tradingbot.core.clock import Clock, rfc3339
+from backend.tradingbot.core.errors import ConflictError
 from backend.tradingbot.core.occ import multiplier_of
 from backend.tradingbot.core.values import OrderIntent, OrderType, Side, TimeInForce, plain
 from backend.tradingbot.data.calendar import session_date
@@ -70,8 +71,12 @@ def match(touches: Mapping[str, Touch], *, clock: Clock) -> int:
 
 
 def cancel(order: OrderRow, *, actor: str, clock: Clock) -> None:
-    """Cancel what is open of the order's shadow part; without one nothing happens."""
-    _close([order.pk], account_scope(order.account.code), "canceled", Event.CANCEL, actor, clock)
+    """Cancel what is open of the order's shadow part. Raises ConflictError ``order_terminal`` for an order that is
+    simulated as a whole and has ended; beside a placed part, one that has ended is nothing to speak of."""
+    closed = _close([order.pk], account_scope(order.account.code), "canceled", Event.CANCEL, actor, clock)
+    if not closed and order.qty == 0:
+        message = f"{order.client_order_id} has ended"
+        raise ConflictError(message, code="order_terminal", remedy="nothing is left to cancel")
 
 
 def expire(*, clock: Clock) -> int:
@@ -86,17 +91,18 @@ def expire(*, clock: Clock) -> int:
             if session_date(at, account.session_calendar) < today
         ]
         if old:
-            _close(old, account_scope(account.code), "expired", Event.EXPIRE, "session end", clock)
-            ended += len(old)
+            ended += _close(old, account_scope(account.code), "expired", Event.EXPIRE, "session end", clock)
     return ended
 
 
-def _close(keys: list[int], scope: str, status: str, event: Event, actor: str, clock: Clock) -> None:
+def _close(keys: list[int], scope: str, status: str, event: Event, actor: str, clock: Clock) -> int:
     with locked_risk(scope) as row:
-        for part in _locked(keys):
+        parts = _locked(keys)
+        for part in parts:
             _end(part, status)
             if part.order.qty == 0:
                 transition(row, part.order, event, {"shadow": status}, cause=actor, clock=clock)
+    return len(parts)
 
 
 def _locked(keys: list[int]) -> list[ShadowOrder]:

@@ -1,0 +1,155 @@
+"""Strategies over REST: their builds and modes, promotion and demotion, and how far shadow is from live."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.http import JsonResponse
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from backend.tradingbot.api.authentication import caller
+from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
+from backend.tradingbot.core.errors import FieldError, FieldErrors, InvalidInputError, NotFoundError
+from backend.tradingbot.core.parsing import parse_time
+from backend.tradingbot.models import PromotionRequest, Strategy, StrategyBuild
+from backend.tradingbot.selectors.evidence import divergence
+from backend.tradingbot.services import promotion
+
+BUILD = OpenApiParameter("build_id", str, description="A registered build; without it, orders that name none.")
+SINCE = OpenApiParameter("since", str, description="RFC 3339; by default when the build's mode began.")
+UNTIL = OpenApiParameter("until", str, description="RFC 3339; by default now.")
+
+
+def shown(build: StrategyBuild) -> dict[str, Any]:
+    return {
+        "strategy": build.strategy.code,
+        "build_id": build.build_id or None,
+        "mode": str(build.mode),
+        "mode_since": rfc3339(build.mode_since),
+        "demoted": build.demoted,
+        "withdrawn_at": rfc3339(build.withdrawn_at),
+        "withdrawn_why": build.withdrawn_why or None,
+        "registered_at": rfc3339(build.registered_at),
+        "registered_by": build.registered_by,
+    }
+
+
+def _strategy(request: Request, code: str) -> Strategy:
+    caller(request).need_strategy(code)
+    strategy = Strategy.objects.filter(code=code).first()
+    if strategy is None:
+        raise NotFoundError(f"there is no strategy {code}", remedy="check the name")
+    return strategy
+
+
+def _build(strategy: Strategy, build_id: str) -> StrategyBuild:
+    build = StrategyBuild.objects.select_related("strategy").filter(strategy=strategy, build_id=build_id).first()
+    if build is None:
+        raise NotFoundError(f"{strategy.code} has no build {build_id or 'without a name'}", remedy="register it")
+    return build
+
+
+def _body(request: Request, *names: str) -> dict[str, Any]:
+    """The body's fields; an unknown one is refused by name."""
+    body = request.data if isinstance(request.data, dict) else {}
+    errors = FieldErrors()
+    for name in sorted(body.keys() - set(names)):
+        errors.add(name, body[name], "is not a known field", "known: " + " ".join(names))
+    build_id = body.get("build_id", "")
+    if "build_id" in names and not isinstance(build_id, str):
+        errors.add("build_id", build_id, "must be text", "send the registered build's id")
+    if errors:
+        raise InvalidInputError(errors.errors)
+    return {**body, "build_id": build_id}
+
+
+class Strategies(APIView):
+    @extend_schema(responses={200: dict}, summary="Every strategy's builds and their modes")
+    def get(self, request: Request) -> JsonResponse:
+        rows = StrategyBuild.objects.select_related("strategy").all()[:2_000]
+        own = caller(request).key.strategy
+        return JsonResponse({"builds": [shown(row) for row in rows if own is None or own.pk == row.strategy.pk]})
+
+
+class Builds(APIView):
+    @extend_schema(request=dict, responses={201: dict}, summary="Register a build; a new one begins in shadow")
+    def post(self, request: Request, code: str) -> JsonResponse:
+        caller(request).need_role("trader", "risk", "admin")
+        strategy = _strategy(request, code)
+        build_id = _body(request, "build_id")["build_id"]
+        build = promotion.register_build(strategy, build_id, actor=caller(request).name, clock=SYSTEM_CLOCK)
+        return JsonResponse(shown(build), status=201)
+
+
+class WithdrawBuild(APIView):
+    @extend_schema(request=dict, responses={200: dict}, summary="Stop a build for good")
+    def post(self, request: Request, code: str) -> JsonResponse:
+        caller(request).need_role("risk", "admin")
+        body = _body(request, "build_id", "reason")
+        about: dict[str, Any] = {"actor": caller(request).name, "reason": body.get("reason"), "clock": SYSTEM_CLOCK}
+        return JsonResponse(shown(promotion.withdraw_build(_strategy(request, code), body["build_id"], **about)))
+
+
+class Promote(APIView):
+    @extend_schema(
+        request=dict,
+        responses={200: dict, 202: dict, 409: dict},
+        summary="One step up, by evidence; 202 when a second person must approve",
+    )
+    def post(self, request: Request, code: str) -> JsonResponse:
+        caller(request).need_role("risk")
+        body = _body(request, "build_id", "reason")
+        about: dict[str, Any] = {"actor": caller(request).name, "reason": body.get("reason"), "clock": SYSTEM_CLOCK}
+        done = promotion.promote(_strategy(request, code), body["build_id"], **about)
+        if isinstance(done, PromotionRequest):
+            waits = {"to": done.to_mode, "requested_by": done.requested_by, "expires_at": rfc3339(done.expires_at)}
+            return JsonResponse({**shown(done.build), "waits_for_second_person": waits}, status=202)
+        return JsonResponse(shown(done))
+
+
+class DecidePromotion(APIView):
+    @extend_schema(request=dict, responses={200: dict, 409: dict}, summary="The second person approves or refuses")
+    def post(self, request: Request, code: str) -> JsonResponse:
+        caller(request).need_role("risk")
+        body = _body(request, "build_id", "approve")
+        if not isinstance(body.get("approve"), bool):
+            remedy = "send true to approve, false to refuse"
+            raise InvalidInputError([FieldError("approve", body.get("approve"), "must be true or false", remedy)])
+        about: dict[str, Any] = {"approve": body["approve"], "actor": caller(request).name, "clock": SYSTEM_CLOCK}
+        return JsonResponse(shown(promotion.decide(_strategy(request, code), body["build_id"], **about)))
+
+
+class Demote(APIView):
+    @extend_schema(request=dict, responses={200: dict}, summary="Trust it less, at once")
+    def post(self, request: Request, code: str) -> JsonResponse:
+        caller(request).need_role("risk", "admin")
+        body = _body(request, "build_id", "to", "reason")
+        about: dict[str, Any] = {"to": body.get("to"), "reason": body.get("reason"), "actor": caller(request).name}
+        done = promotion.demote(_strategy(request, code), body["build_id"], **about, clock=SYSTEM_CLOCK)
+        return JsonResponse(shown(done))
+
+
+class DivergenceReport(APIView):
+    @extend_schema(
+        responses={200: dict},
+        summary="Shadow against live with 95 % intervals, and what the next step still lacks",
+        parameters=[BUILD, SINCE, UNTIL],
+    )
+    def get(self, request: Request, code: str) -> JsonResponse:
+        build = _build(_strategy(request, code), request.query_params.get("build_id", ""))
+        errors = FieldErrors()
+        since, until = (_time(request, name, errors) for name in ("since", "until"))
+        if errors:
+            raise InvalidInputError(errors.errors)
+        target, asked = promotion.conditions(build, clock=SYSTEM_CLOCK)
+        report = divergence(build, since or build.mode_since, until).as_dict()
+        step = {"to": target, "conditions": [vars(condition) for condition in asked]}
+        return JsonResponse({**shown(build), "divergence": report, "next_step": step})
+
+
+def _time(request: Request, name: str, errors: FieldErrors) -> datetime | None:
+    raw = request.query_params.get(name)
+    return None if raw is None else parse_time(raw, name, errors)
