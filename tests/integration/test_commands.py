@@ -16,7 +16,8 @@ from pydantic import SecretStr
 from backend.tradingbot.brokers.registry import execution_client
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.core.values import OrderRequest
-from backend.tradingbot.models import Account, ApiKey, Breaker, Execution, JournalEntry, RiskRow
+from backend.tradingbot.models import Account, ApiKey, Breaker, Execution, Feed, JournalEntry, RiskRow
+from backend.tradingbot.services.accounts import ensure_firm
 from backend.tradingbot.services.fills import poll_account
 from tests.integration.conftest import BROKER_HEADERS, KEY, SECRET
 
@@ -33,6 +34,32 @@ def refused(*arguments: str) -> str:
     with pytest.raises(CommandError) as error:
         run(*arguments)
     return str(error.value)
+
+
+class TestFeed:
+    DECLARE = ("feed", "declare", "sip", "--symbols", "aapl, msft", "--max-silence", "60", "--reason", "we trade on it")
+
+    def test_declare_change_and_list_tell_what_is_watched(self):
+        ensure_firm()
+        assert run(*self.DECLARE)[0].strip() == "feed sip is watched"
+        out, _ = run("feed", "change", "sip", "--max-silence", "30", "--calendar", "24/7", "--reason", "stricter")
+        assert out.strip() == "feed sip is changed"
+        feed = Feed.objects.get()
+        assert (feed.symbols, feed.max_silence_seconds, feed.session_calendar) == (["AAPL", "MSFT"], 30, "24/7")
+        run("feed", "change", "sip", "--off", "--reason", "the vendor is gone")
+        listed = run("feed", "list")[0].splitlines()[1].split()
+        assert listed == ["sip", "off", "24/7", "30", "s", "never", "AAPL,", "MSFT"]
+        assert list(JournalEntry.objects.filter(subject="feed:sip").values_list("kind", flat=True)) == [
+            "feed_declared", "feed_changed", "feed_changed",
+        ]  # fmt: skip
+
+    def test_what_makes_no_sense_is_refused_and_nothing_is_written(self):
+        ensure_firm()
+        assert "max_silence_seconds must be a whole number" in refused(*self.DECLARE[:-3], "0", *self.DECLARE[-2:])
+        assert "nothing to change" in refused("feed", "change", "sip", "--reason", "why")
+        assert "contradict" in refused("feed", "change", "sip", "--on", "--off", "--reason", "why")
+        assert "[feed_not_found]" in refused("feed", "change", "sip", "--off", "--reason", "why")
+        assert Feed.objects.count() == 0
 
 
 class TestAccount:

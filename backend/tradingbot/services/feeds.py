@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import structlog
 from django.db import transaction
 from django.db.models import Q
 
-from backend.tradingbot.core.clock import Clock, rfc3339
+from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import ConflictError, FieldErrors, InvalidInputError, NotFoundError
 from backend.tradingbot.core.parsing import parse_symbol
 from backend.tradingbot.data.calendar import CALENDARS, ROUND_THE_CLOCK, XNYS, session_date, session_on
@@ -28,8 +27,6 @@ from backend.tradingbot.services import journal
 from backend.tradingbot.services.breakers import LockedBreaker
 from backend.tradingbot.services.constraints import refused_by
 from backend.tradingbot.services.locks import FIRM, lock_risk
-
-log = structlog.get_logger(__name__)
 
 CODE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 CHANGES = frozenset({"symbols", "session_calendar", "max_silence_seconds", "bar_intervals", "active"})
@@ -149,11 +146,9 @@ def silences(feeds: Iterable[Feed], quotes: Mapping[str, Quote | None], *, clock
     """The feeds that are silent as a whole beyond their limit, by code; remembers when each was last heard."""
     now, found = clock.now(), {}
     for feed in feeds:
-        last = _last_heard(feed, quotes, now)
-        seconds = _silent_for(feed, last, now)
+        seconds = _silent_for(feed, _last_heard(feed, quotes, now), now)
         if seconds > feed.max_silence_seconds:
             found[feed.code] = Silence(feed.code, seconds, feed.max_silence_seconds)
-            log.warning("feed_silent", feed=feed.code, seconds=round(seconds, 1), last_seen_at=rfc3339(last))
     return found
 
 

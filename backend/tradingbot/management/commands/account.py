@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from backend.tradingbot.core.values import plain
+from backend.tradingbot.data.calendar import CALENDARS, XNYS
 from backend.tradingbot.management.speaking import amount, operator, refusals, symbols, table
 from backend.tradingbot.models import Account, RiskRow
 from backend.tradingbot.selectors.setting_up import account_facts, account_named
@@ -33,6 +34,7 @@ class Command(BaseCommand):
         for name in TERMS:
             field: Any = Account._meta.get_field(name)
             create.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"{field.help_text} [{field.default}]")
+        create.add_argument("--session-calendar", choices=CALENDARS, default=XNYS, help="when its day begins [XNYS]")
         for name in BREAKER:
             kind = int if name == "max_error_rate_per_min" else float
             create.add_argument(f"--{name.replace('_', '-')}", type=kind, help="a limit of its breaker")
@@ -47,6 +49,7 @@ class Command(BaseCommand):
         given = {name: options[name] for name in (*TERMS, *BREAKER) if options[name] is not None}
         fields: dict[str, Any] = {name: value for name, value in given.items() if name in TERMS}
         fields |= {"code": options["code"], "name": options["name"], "symbols": options["symbols"]}
+        fields["session_calendar"] = options["session_calendar"]
         fields |= {"breaker": {name: value for name, value in given.items() if name in BREAKER}, "actor": operator()}
         if options["from_broker"]:
             if options["broker_account"] or options["cash"] is not None:
