@@ -77,8 +77,10 @@ class Books:
             self._ledger.execute("update account set cash = ?", text(cash))
         return self._ledger.rows("select * from cash_activities where id = ?", activity_id)[0]
 
-    def activities(self, kinds: list[str]) -> list[sqlite3.Row]:
-        """Every cash activity of ``kinds``, oldest first."""
+    def activities(self, kinds: list[str] | None) -> list[sqlite3.Row]:
+        """Every cash activity of ``kinds`` (None: of any kind), oldest first."""
+        if kinds is None:
+            return self._ledger.rows("select * from cash_activities order by seq")
         marks = ", ".join("?" for _ in kinds)
         return self._ledger.rows(f"select * from cash_activities where kind in ({marks}) order by seq", *kinds)
 

@@ -187,6 +187,8 @@ class Reads:
 
     async def activities(self, request: Request) -> Response:
         """GET /v2/account/activities[/type]: executions, or cash activities; a page ends where the next token starts"""
+        if request.query_params.get("category") == "non_trade_activity":
+            return self._cash_activities(request, None)
         names = request.path_params.get("activity_type") or request.query_params.get("activity_types", "FILL")
         if "FILL" not in names.split(","):
             return self._cash_activities(request, names.split(","))
@@ -208,7 +210,7 @@ class Reads:
         statement = f"select * from executions where {' and '.join(clauses)} order by seq {direction} limit {size}"
         return JSONResponse([activity_json(row) for row in self._ledger.rows(statement, *values)])
 
-    def _cash_activities(self, request: Request, kinds: list[str]) -> Response:
+    def _cash_activities(self, request: Request, kinds: list[str] | None) -> Response:
         found = [row for row in self._desk.books.activities(kinds) if _within(request, row["at"])]
         if choice(request, "direction", ("asc", "desc"), "desc") == "desc":
             found.reverse()

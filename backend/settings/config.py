@@ -59,6 +59,13 @@ class Config(BaseSettings):
     kill_switch_seconds: float = Field(1.0, gt=0, le=60)
     flatten_slice_value: Decimal = Field(Decimal(50_000), gt=0)
     flatten_patience_seconds: float = Field(5.0, gt=0, le=3600)
+    recon_delay_minutes: float = Field(20.0, ge=0, le=24 * 60)
+    recon_retry_seconds: float = Field(60.0, gt=0, le=3600)
+    recon_intraday_seconds: float = Field(300.0, gt=0, le=3600)
+    affirmation_hours: float = Field(15.0, gt=0, le=24 * 7)
+    statement_max_bytes: int = Field(32 * 1024 * 1024, ge=1024, le=1024**3)
+    mail_to: str = ""
+    mail_from: str = "tradingbot@localhost"
     store_timeout_seconds: float = Field(0.5, gt=0, le=10)
     known_builds_only: bool = False
     modes_seconds: float = Field(15.0, gt=0, le=600)

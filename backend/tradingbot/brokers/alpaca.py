@@ -15,6 +15,7 @@ from urllib.parse import quote
 from backend.tradingbot.brokers.alpaca_transport import NeverSentError, NoAnswerError, Refusal, Transport
 from backend.tradingbot.brokers.answers import (
     BrokerAccount,
+    BrokerActivity,
     BrokerCashFlow,
     BrokerClock,
     BrokerFillActivity,
@@ -26,6 +27,7 @@ from backend.tradingbot.brokers.answers import (
     BrokerUnreachableError,
     CancelResult,
     parse_account,
+    parse_activity,
     parse_cancel_result,
     parse_cash_flow,
     parse_clock,
@@ -37,7 +39,7 @@ from backend.tradingbot.core.values import OrderRequest, plain
 from backend.tradingbot.execution.interfaces import ExecutionClient
 
 T = TypeVar("T")
-A = TypeVar("A", BrokerFillActivity, BrokerCashFlow)
+A = TypeVar("A", BrokerFillActivity, BrokerCashFlow, BrokerActivity)
 ORDERS_PAGE = 500  # the most one listing gives
 ACTIVITIES_PAGE = 100
 CASH_FLOW_TYPES = ("CSD", "CSW", "JNLC", "ACATC")
@@ -161,6 +163,11 @@ class AlpacaClient(ExecutionClient):
         """
         query = {"after": _timestamp(since), "activity_types": ",".join(CASH_FLOW_TYPES)}
         return self._activities("/account/activities", query, parse_cash_flow, None)
+
+    def other_activities(self, since: datetime) -> list[BrokerActivity]:
+        """Every activity that is no trade (fees, dividends, splits, transfers...) after the time ``since``."""
+        query = {"after": _timestamp(since), "category": "non_trade_activity"}
+        return self._activities("/account/activities", query, parse_activity, None)
 
     def _activities(self, path: str, about: dict[str, Any], parse: Callable[[Any], A], after_id: str | None) -> list[A]:
         found: dict[str, A] = {}

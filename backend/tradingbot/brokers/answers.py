@@ -133,6 +133,14 @@ class BrokerCashFlow:
 
 
 @dataclass(frozen=True)
+class BrokerActivity:
+    """Something that moved cash or a position and is no trade, in the broker's own words: ``raw`` says what."""
+
+    activity_id: str
+    raw: dict[str, Any] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
 class BrokerAccount:
     """The account as the broker values it, in dollars. ``last_equity`` is that of the close of the trading day
     ``last_equity_on``, which is None when the broker does not say which one it was."""
@@ -237,6 +245,12 @@ def parse_cash_flow(raw: Any) -> BrokerCashFlow:
         description=str(body.get("description") or ""),
         raw=body,
     )
+
+
+def parse_activity(raw: Any) -> BrokerActivity:
+    """Any activity from its JSON object; only its id is looked at."""
+    body = _object(raw)
+    return BrokerActivity(activity_id=_text(body, "id"), raw=body)
 
 
 def parse_account(raw: Any) -> BrokerAccount:

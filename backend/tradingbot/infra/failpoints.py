@@ -34,6 +34,10 @@ POINTS: Mapping[str, str] = {
     "cancel.mid_send": "the request to cancel is written, the answer is not read",
     "fills.before_commit": "an execution is booked, and not committed",
     "fills.before_ack": "an execution is here before the answer to its order",
+    "recon.begun": "a reconciliation run is marked as running, nothing is asked yet",
+    "recon.statement_stored": "the broker's statement is stored, nothing is compared",
+    "recon.before_store": "a session is compared, nothing of it is stored",
+    "recon.before_commit": "everything a run found is written, and not committed",
 }
 MAX_PAUSE_SECONDS = 60.0
 _POLL_SECONDS = 0.01

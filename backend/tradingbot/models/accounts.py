@@ -75,6 +75,9 @@ class RiskRow(models.Model):
         help_text="The least it is worth when a held symbol has no fresh mark: that holding counts as worthless.",
     )
     fills_cursor = models.CharField(max_length=80, blank=True)
+    reconciled_through = models.DateField(
+        null=True, blank=True, help_text="Every session up to this one, from the account's first, was reconciled."
+    )
     journal_seq = models.BigIntegerField(default=0)
     journal_hash = models.CharField(max_length=64, default="0" * 64)
 

@@ -8,26 +8,9 @@ from django.db import models
 from django.db.models import Q
 
 from backend.tradingbot.models.accounts import Account
+from backend.tradingbot.ops.recon_kinds import BreakKind
 
-BREAK_KINDS = [
-    "missing_at_broker",
-    "missing_internal",
-    "qty",
-    "price",
-    "side",
-    "symbol",
-    "duplicate",
-    "bust_or_correction",
-    "order_status",
-    "trade_date",
-    "fee",
-    "position_qty",
-    "cost_basis",
-    "cash",
-    "corporate_action",
-    "option_event",
-    "stale_or_incomplete_source",
-]
+BREAK_KINDS = [str(kind) for kind in BreakKind]
 BREAK_STATUSES = ["open", "assigned", "explained", "force_matched", "written_off", "closed"]
 UNRESOLVED_BREAKS = ["open", "assigned"]
 SEVERITIES = ["warning", "critical"]
@@ -48,6 +31,13 @@ class Break(models.Model):
     suggested_explanation = models.CharField(max_length=500, blank=True)
     status = models.CharField(max_length=16, choices=[(name, name) for name in BREAK_STATUSES], default="open")
     owner = models.CharField(max_length=120, blank=True)
+    session = models.DateField(null=True, blank=True, help_text="The session that it was first found in.")
+    last_session = models.DateField(null=True, blank=True, help_text="The session that it was last found in.")
+    value = models.DecimalField(max_digits=28, decimal_places=9, default=0, help_text="Dollars at stake.")
+    digest = models.CharField(max_length=64, blank=True, help_text="Of the evidence; it changes when the figures do.")
+    effects = models.JSONField(default=dict, blank=True, help_text="What our books lack to agree: positions, cash.")
+    carry = models.JSONField(default=dict, blank=True, help_text="The executions that later runs match again.")
+    booked_at = models.DateTimeField(null=True, blank=True, help_text="When its effects were entered in our books.")
     opened_at = models.DateTimeField()
     opened_by = models.CharField(max_length=120, help_text="What found it: gateway, recovery, a reconciliation run.")
     updated_at = models.DateTimeField()
@@ -76,6 +66,11 @@ class Break(models.Model):
             ),
         ]
         indexes = [models.Index(fields=["account", "status"], name="break_account_status")]
+        permissions = [
+            ("work_break", "Can assign, explain, match and write off breaks"),
+            ("close_break", "Can close a break that another person has resolved"),
+            ("waive_block", "Can waive a block of the next session"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.subject}"

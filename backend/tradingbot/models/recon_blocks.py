@@ -17,6 +17,9 @@ class ReconciliationBlock(models.Model):
     lifted_at = models.DateTimeField(null=True, blank=True)
     lifted_by = models.CharField(max_length=120, blank=True)
     lift_reason = models.CharField(max_length=200, blank=True)
+    waived_until = models.DateTimeField(null=True, blank=True, help_text="Until then it does not block.")
+    waived_by = models.CharField(max_length=120, blank=True)
+    waiver_reason = models.CharField(max_length=200, blank=True)
 
     class Meta:
         ordering = ["-id"]
@@ -24,6 +27,15 @@ class ReconciliationBlock(models.Model):
             models.CheckConstraint(
                 condition=Q(lifted_at__isnull=True) | (~Q(lifted_by="") & ~Q(lift_reason="")),
                 name="reconciliation_block_lifted_by_someone",
+            ),
+            models.CheckConstraint(
+                condition=Q(waived_until__isnull=True) | (~Q(waived_by="") & ~Q(waiver_reason="")),
+                name="reconciliation_block_waived_by_someone",
+            ),
+            models.UniqueConstraint(
+                fields=["account", "session"],
+                condition=Q(lifted_at__isnull=True, session__isnull=False),
+                name="reconciliation_block_session_once",
             ),
         ]
         indexes = [

@@ -218,8 +218,8 @@ def compare_cash(
     return [
         FoundBreak(
             BreakKind.CASH, "cash USD", "", {"cash": str(plain(ours.cash))}, {"cash": str(plain(theirs.cash))},
-            {"cash": str(plain(rest)), "explained": str(plain(explained))},
-            "no execution or activity explains it: a transfer, a fee, or a lost statement line",
+            {"cash": str(plain(rest))},
+            f"{plain(explained)} of the difference is explained, this is not: a transfer, a fee, or a lost line",
             abs(rest).quantize(CENT), cash_effect=rest,
         )
     ]  # fmt: skip

@@ -85,7 +85,13 @@ class FoundBreak:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of both sides and the difference: the same evidence gives the same digest."""
+        """SHA-256 of both sides and the difference: the same evidence gives the same digest.
+
+        Of a state (a position, a cost, cash) it is the difference alone: both sides move on every day, and what was
+        explained stays explained while the difference stays the same.
+        """
+        if self.subject.startswith(STATE_SUBJECTS):
+            return digest({"difference": self.difference})
         return digest({"ours": self.ours, "theirs": self.theirs, "difference": self.difference})
 
 

@@ -8,7 +8,7 @@ once; the same inputs give the same breaks with the same digests.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 
@@ -142,23 +142,18 @@ def _compare_books(ours: Books, theirs: Books, day: Day, found: list[FoundBreak]
     counted: dict[str, Decimal] = {}
     for each in activities.adopted:
         counted[each.symbol] = counted.get(each.symbol, ZERO) + each.qty
-    unsettled = [each for each in found if each.key not in day.settled]
-    settled = [each for each in found if each.key in day.settled]
+    settled = [_moving_nothing(each) for each in found if each.key in day.settled]
+    found = [each for each in found if each.key not in day.settled]
     if ours.positions is not None and theirs.positions is not None:
-        unsettled = settle_possible(ours.positions, theirs.positions, unsettled, counted)
-        shadows = [_only_touching(each) for each in settled]
-        positions = compare_positions(
-            ours.positions, theirs.positions, [*unsettled, *shadows], day.session, day.tolerances
-        )
-        found = [*unsettled, *settled, *positions]
-    known = [each for each in found if each.key not in day.settled]
-    found += compare_cash(ours, theirs, known, activities.adopted, day.tolerances)
+        found = [*settle_possible(ours.positions, theirs.positions, found, counted), *settled]
+        found += compare_positions(ours.positions, theirs.positions, found, day.session, day.tolerances)
+    found += compare_cash(ours, theirs, found, activities.adopted, day.tolerances)
     return ActivityResult(activities.adopted, tuple(found))
 
 
-def _only_touching(found: FoundBreak) -> FoundBreak:
-    """A settled break moves nothing any more, but the cost of its symbol is not comparable either."""
-    return FoundBreak(found.kind, found.subject, found.symbol)
+def _moving_nothing(found: FoundBreak) -> FoundBreak:
+    """A break whose effects our books hold by now; the cost of its symbol is not comparable all the same."""
+    return replace(found, effects=(), cash_effect=ZERO, possible_effects=(), possible_cash=ZERO)
 
 
 def _activities(ours: Books, theirs: Books, day: Day) -> ActivityResult:

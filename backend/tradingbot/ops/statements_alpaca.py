@@ -102,6 +102,8 @@ def _activities(rows: Any, expected: Expected) -> tuple[list[dict[str, Any]] | N
         where = f"activities[{number}]"
         if not isinstance(row, dict):
             raise StatementError("statement_unreadable", "is not an object", "send Alpaca's own JSON", where=where)
+        if row.get("status") in ("canceled", "rejected"):
+            continue  # it moved nothing
         if row.get("activity_type") == "FILL":
             fills.append(_fill(row, where, expected))
         else:

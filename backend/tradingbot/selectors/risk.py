@@ -32,6 +32,7 @@ from backend.tradingbot.risk.trading_state import ScopeState
 from backend.tradingbot.risk.unit_risk import get_ready_for_options
 from backend.tradingbot.selectors import modes
 from backend.tradingbot.selectors import risk_parts as parts
+from backend.tradingbot.selectors.blocks import blocks_of
 from backend.tradingbot.selectors.risk_parts import MarketReading, shared_scopes
 from backend.tradingbot.selectors.risk_sections import COMMON, SECTIONS, STOPS
 
@@ -166,7 +167,7 @@ def risk_snapshot(
         recent=parts.recent(said),
         rates=market.rates,
         session=parts.market_session(account.session_calendar, now),
-        blocks=parts.blocks(row.scope, said["blocks"]),
+        blocks=parts.blocks(row.scope, blocks_of(account, said["blocks"], row.reconciled_through, now)),
         volatility=parts.volatility(said["volatility"]),
         permit=parts.permit(order, said["permit"]),
         strategy_mode=modes.strategy_mode(order, said, settings.TRADINGBOT.known_builds_only),

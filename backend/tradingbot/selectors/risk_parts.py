@@ -5,7 +5,7 @@ Invariant: what is not there becomes None or a problem in words, never a number 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -34,6 +34,7 @@ from backend.tradingbot.risk.snapshot import (
 from backend.tradingbot.risk.snapshot_json import from_json
 from backend.tradingbot.risk.unit_risk import Known, Mark, SuppliedGreeks, unit_risk
 from backend.tradingbot.risk.volatility import Level, Volatility
+from backend.tradingbot.selectors.blocks import OpenBlock
 
 ALWAYS_FRESH = Decimal(10**9)
 
@@ -169,8 +170,8 @@ def recent(sections: Mapping[str, Any]) -> Recent:
     return Recent(counts["duplicates"], counts["repeats"], sections["reductions"], sections["pattern"])
 
 
-def blocks(scope: str, reasons: list[str]) -> tuple[Block, ...]:
-    return tuple(Block(scope, reason) for reason in reasons)
+def blocks(scope: str, found: Iterable[OpenBlock]) -> tuple[Block, ...]:
+    return tuple(Block(scope, block.reason) for block in found)
 
 
 def volatility(raw: Mapping[str, Any] | None) -> Volatility | None:

@@ -136,8 +136,9 @@ SECTIONS = {
         WHERE account_id = %(account)s AND strategy_id = %(strategy)s AND symbol = %(symbol)s AND side = %(side)s
           AND qty = %(qty)s AND enabled_at IS NULL""",
     "blocks": """
-        SELECT coalesce(jsonb_agg(reason ORDER BY id), '[]') FROM tradingbot_reconciliationblock
-        WHERE account_id = %(account)s AND lifted_at IS NULL""",
+        SELECT coalesce(jsonb_agg(jsonb_build_array(reason, session, coalesce(waived_until > %(now)s, false))
+          ORDER BY id), '[]')
+        FROM tradingbot_reconciliationblock WHERE account_id = %(account)s AND lifted_at IS NULL""",
     "volatility": """
         SELECT jsonb_build_object('level', level, 'value', trim_scale(value)::text, 'as_of', as_of)
         FROM tradingbot_volatilitylevel WHERE symbol = %(volatility_symbol)s""",

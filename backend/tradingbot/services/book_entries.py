@@ -1,0 +1,95 @@
+"""Entries of our books that are no executions: what two people decided is booked here, once.
+
+Invariants: the caller holds the account's risk row; entry, cash, position and the break's mark are one transaction; a
+break is booked once, whatever becomes of it afterwards.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from backend.tradingbot.execution.positions import Holding
+from backend.tradingbot.infra.build_info import build_id
+from backend.tradingbot.models import BookEntry, Break, Position, RiskRow
+from backend.tradingbot.ops.recon_kinds import ActivityKind, BreakKind
+from backend.tradingbot.services.positions import multiplier, rebase
+from backend.tradingbot.services.recon_results import activity_of
+
+ZERO = Decimal(0)
+STEP = Decimal("1e-9")
+_ENTRY_KIND = {
+    BreakKind.CORPORATE_ACTION: "corporate_action", BreakKind.OPTION_EVENT: "option_event", BreakKind.FEE: "fee",
+}  # fmt: skip
+
+
+def book_break(row: RiskRow, found: Break, *, made_by: str, approved_by: str, now: datetime) -> list[BookEntry]:
+    """Take the broker's word on ``found`` into our books; nothing when it was booked before."""
+    if found.booked_at is not None:
+        return []
+    session = found.last_session or found.session or now.date()
+    entries = [
+        BookEntry(
+            account=found.account, session=session, found_break=found, made_by=made_by, approved_by=approved_by, at=now,
+            description=f"break {found.pk}: {found.resolution}"[:500], build_id=build_id(), **fields,
+        )
+        for fields in _wanted(found)
+    ]  # fmt: skip
+    for entry in entries:
+        entry.save(force_insert=True)
+        if row.cash is not None:
+            row.cash += entry.amount
+        if entry.symbol and entry.qty:
+            _move_position(found, entry)
+    _set_cost(found)
+    found.booked_at = now
+    return entries
+
+
+def _wanted(found: Break) -> list[dict[str, object]]:
+    """The entries: one an activity, else one a symbol that moves, else one of cash alone."""
+    kind = _ENTRY_KIND.get(BreakKind(found.kind), "correction")
+    activities = [activity_of(raw) for raw in found.effects.get("activities", ())]
+    if activities:
+        return [
+            {"kind": each.kind, "activity_id": each.activity_id, "symbol": each.symbol[:32], "qty": each.qty,
+             "amount": each.amount, "covers": each.date if each.kind == ActivityKind.FEE else None}
+            for each in activities
+        ]  # fmt: skip
+    return [
+        {"kind": kind, "symbol": move["symbol"][:32], "qty": Decimal(move["qty"]), "amount": Decimal(move["cash"])}
+        for move in found.effects.get("moves", ())
+    ]
+
+
+def _move_position(found: Break, entry: BookEntry) -> None:
+    """Shares against cash are a trade at that price; a split keeps the cost of the whole; shares that come or go alone
+    do so at the broker's cost, or at ours where it does not say."""
+    position, _ = Position.objects.get_or_create(account=found.account, symbol=entry.symbol)
+    unit = multiplier(entry.symbol)
+    holding = Holding(position.qty, position.avg_price, position.realized_pnl / unit)
+    if entry.amount * entry.qty < 0 or entry.kind == "option_event":
+        price = (abs(entry.amount) / abs(entry.qty) / unit).quantize(STEP)
+        after = holding.after(entry.qty, price)
+    elif entry.kind == "corporate_action" and holding.qty and holding.qty + entry.qty:
+        qty = holding.qty + entry.qty
+        after = Holding(qty, (holding.avg_price * holding.qty / qty).quantize(STEP), holding.realized_pnl)
+    else:
+        qty, cost = holding.qty + entry.qty, _cost_told(found)
+        after = Holding(qty, (holding.avg_price if cost is None else cost) if qty else ZERO, holding.realized_pnl)
+    rebase(found.account, entry.symbol, Holding(after.qty, after.avg_price, after.realized_pnl * unit))
+
+
+def _cost_told(found: Break) -> Decimal | None:
+    told = found.theirs.get("price")
+    return Decimal(told) if told and found.subject.startswith("position ") else None
+
+
+def _set_cost(found: Break) -> None:
+    """A break of cost alone: the quantity stays, its average becomes the broker's."""
+    cost = found.effects.get("cost")
+    if not cost or not cost.get("price"):
+        return
+    position = Position.objects.filter(account=found.account, symbol=cost["symbol"]).first()
+    if position is not None:
+        rebase(found.account, position.symbol, Holding(position.qty, Decimal(cost["price"]), position.realized_pnl))

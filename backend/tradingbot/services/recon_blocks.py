@@ -1,0 +1,134 @@
+"""The next session is disabled, waived and enabled here. ``disable_next_day`` is the one door to a block.
+
+Invariants: a block names the day that it comes from, who and why; it is lifted when nothing blocks any more, or by a
+person with a reason; a waiver has an end and is the risk role's; all of it is in the account's journal.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from backend.tradingbot.core.clock import Clock, rfc3339
+from backend.tradingbot.core.errors import ConflictError, FieldError, FieldErrors, InvalidInputError, NotFoundError
+from backend.tradingbot.models import Account, Break, ReconciliationBlock, RiskRow
+from backend.tradingbot.services import journal
+from backend.tradingbot.services.locks import account_scope, locked_risk
+from backend.tradingbot.services.permits import need_reason
+
+log = structlog.get_logger(__name__)
+
+RECONCILIATION = "reconciliation"
+LONGEST_WAIVER = timedelta(days=7)
+
+
+def disable_next_day(
+    account: Account, session: date, reason: str, *, actor: str = RECONCILIATION, clock: Clock
+) -> ReconciliationBlock:
+    """From now on ``account`` takes only orders that reduce, because of ``session``, until the block is lifted.
+
+    A block of that session that stands already takes the new reason; its waiver, if any, stays.
+    """
+    with locked_risk(account_scope(account.code)) as row:
+        return place(row, session, reason, actor=actor, now=clock.now())
+
+
+def place(row: RiskRow, session: date, reason: str, *, actor: str, now: datetime) -> ReconciliationBlock:
+    """The same under a lock that the caller holds."""
+    account, why = row.account, reason[:200]
+    if account is None:
+        raise ValueError("a block is on an account")
+    found = ReconciliationBlock.objects.filter(account=account, session=session, lifted_at__isnull=True).first()
+    if found is not None and found.reason == why:
+        return found
+    if found is None:
+        found = ReconciliationBlock(account=account, session=session, placed_by=actor, placed_at=now)
+    found.reason = why
+    found.save()
+    data = {"block": found.pk, "session": str(session), "reason": why}
+    journal.append(row, kind="session_blocked", actor=actor, subject=row.scope, data=data, at=now)
+    log.warning("session_blocked", account=account.code, session=str(session), reason=why)
+    return found
+
+
+def blocking_breaks(account: Account) -> Any:
+    """The breaks that stand against the next session: not closed, and critical."""
+    return Break.objects.filter(account=account, severity="critical").exclude(status="closed")
+
+
+def settle_blocks(row: RiskRow, session: date, *, actor: str, now: datetime) -> bool:
+    """Block the account for its open breaks, or lift what reconciliation had placed; True when it is blocked."""
+    kinds = list(blocking_breaks(row.account).values_list("kind", flat=True))  # type: ignore[arg-type]
+    if kinds:
+        counted = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
+        place(row, session, f"{len(kinds)} open breaks: {counted}", actor=RECONCILIATION, now=now)
+        return True
+    own = ReconciliationBlock.objects.filter(account=row.account, lifted_at__isnull=True, placed_by=RECONCILIATION)
+    for block in own.filter(session__lte=session):
+        _lift(row, block, "nothing blocks any more", actor=actor, now=now)
+    return False
+
+
+def lift_block(block_id: int, *, actor: str, reason: Any, clock: Clock) -> ReconciliationBlock:
+    """Lift a block that a person has placed. Raises ConflictError ``breaks_open`` for one that breaks hold."""
+    block = _found(block_id)
+    why = _need(reason)
+    with locked_risk(account_scope(block.account.code)) as row:
+        block = _standing(block_id)
+        if block.placed_by == RECONCILIATION and blocking_breaks(block.account).exists():
+            raise ConflictError("its breaks are open", code="breaks_open", remedy="resolve and close them, or waive it")
+        _lift(row, block, why, actor=actor, now=clock.now())
+    return block
+
+
+def _lift(row: RiskRow, block: ReconciliationBlock, why: str, *, actor: str, now: datetime) -> None:
+    block.lifted_at, block.lifted_by, block.lift_reason = now, actor, why[:200]
+    block.save()
+    data = {"block": block.pk, "session": str(block.session), "reason": why}
+    journal.append(row, kind="session_unblocked", actor=actor, subject=row.scope, data=data, at=now)
+    log.warning("session_unblocked", scope=row.scope, session=str(block.session), actor=actor)
+
+
+def waive_block(block_id: int, *, until: datetime, actor: str, reason: Any, clock: Clock) -> ReconciliationBlock:
+    """Let the account trade until ``until`` although its breaks are open; after that it is blocked again."""
+    errors, now = FieldErrors(), clock.now()
+    why = need_reason(reason, errors)
+    if until.tzinfo is None or not now < until <= now + LONGEST_WAIVER:
+        days = LONGEST_WAIVER.days
+        errors.add("until", until, "is not within the next days", f"a time with its zone, at most {days} days ahead")
+    if errors:
+        raise InvalidInputError(errors.errors)
+    block = _found(block_id)
+    with locked_risk(account_scope(block.account.code)) as row:
+        block = _standing(block_id)
+        block.waived_until, block.waived_by, block.waiver_reason = until, actor, str(why)[:200]
+        block.save()
+        data = {"block": block.pk, "session": str(block.session), "until": rfc3339(until), "reason": why}
+        journal.append(row, kind="block_waived", actor=actor, subject=row.scope, data=data, at=now)
+    log.warning(
+        "block_waived", account=block.account.code, session=str(block.session), until=rfc3339(until), actor=actor
+    )
+    return block
+
+
+def _found(block_id: int) -> ReconciliationBlock:
+    block = ReconciliationBlock.objects.select_related("account").filter(pk=block_id).first()
+    if block is None:
+        raise NotFoundError(f"there is no block {block_id}", code="block_not_found", remedy="see GET recon/blocks")
+    return block
+
+
+def _standing(block_id: int) -> ReconciliationBlock:
+    block = _found(block_id)
+    if block.lifted_at is not None:
+        raise ConflictError(f"block {block_id} was lifted", code="block_lifted", remedy="nothing is to do")
+    return block
+
+
+def _need(reason: Any) -> str:
+    if not isinstance(reason, str) or not reason.strip() or len(reason) > 200 or not reason.isprintable():
+        problem = "must be 1 to 200 printable characters"
+        raise InvalidInputError([FieldError("reason", reason, problem, "say why, for the record")])
+    return reason.strip()

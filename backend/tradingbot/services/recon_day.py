@@ -1,0 +1,196 @@
+"""One session compared: what it opens on, both sides at the cut, what differs, and the closing figures.
+
+Invariant: nothing here writes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import polars as pl
+
+from backend.tradingbot.data.calendar import business_days_between, session_date
+from backend.tradingbot.models import Account, ReconRun, Statement
+from backend.tradingbot.ops.pnl import Opening
+from backend.tradingbot.ops.pnl_lots import AverageState, Lot
+from backend.tradingbot.ops.recon_breaks import FoundBreak
+from backend.tradingbot.ops.recon_close import ClosedDay, Closing, Inputs, Side, close_day, closing_of
+from backend.tradingbot.ops.recon_engine import Day, DayResult, reconcile_day
+from backend.tradingbot.ops.recon_frames import Books, frame
+from backend.tradingbot.ops.recon_kinds import ActivityKind
+from backend.tradingbot.selectors.frames import TradeDate, statement_lines
+from backend.tradingbot.selectors.ledger import Ledger, OpeningPoint, named_executions, read_ledger
+from backend.tradingbot.services.recon_marks import close_marks
+from backend.tradingbot.services.recon_policies import Policy
+from backend.tradingbot.services.recon_results import Standing, standing_before
+
+ZERO = Decimal(0)
+BEGINNING = timedelta(seconds=1)
+
+
+@dataclass(frozen=True)
+class DayOpening:
+    """What a session starts from: where the run before left off, and its closing figures (None for the first)."""
+
+    point: OpeningPoint
+    closing: Closing | None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Everything that one comparison came to."""
+
+    statements: list[Statement]
+    cut: datetime
+    ledger: Ledger
+    opening: Closing
+    result: DayResult
+    closed: ClosedDay | None
+
+    @property
+    def breaks(self) -> tuple[FoundBreak, ...]:
+        return self.result.breaks + (self.closed.breaks if self.closed else ())
+
+
+def opening_of(account: Account, session: date) -> DayOpening:
+    """From the newest completed run before ``session``; the first opens when the account was set up."""
+    before = (
+        ReconRun.objects.filter(account=account, session__lt=session, state="completed").order_by("-session").first()
+    )
+    if before is None or before.cut is None:
+        return DayOpening(OpeningPoint(account.created_at - BEGINNING, None), None)
+    seen = before.watermarks
+    point = OpeningPoint(before.cut, before.session, seen["executions"], seen["entries"], seen["flows"])
+    return DayOpening(point, closing_of(before.closing))
+
+
+def statements_of(account: Account, session: date) -> list[Statement]:
+    """Those of the session that count: of each source the newest, what was uploaded last."""
+    newest: dict[tuple[str, int | None], Statement] = {}
+    for row in Statement.objects.filter(account=account, session=session).order_by("id"):
+        newest[(row.source, row.mapping_id)] = row  # type: ignore[attr-defined]
+    return sorted(newest.values(), key=lambda row: (row.source != "broker", row.pk))
+
+
+def compare(
+    account: Account, session: date, opening: DayOpening, statements: list[Statement], policy: Policy
+) -> Compared:
+    """Read both sides and compare them. Writes nothing."""
+    trade_date_of = partial(session_date, calendar=account.session_calendar)
+    theirs, problems, cut = _their_books(statements, session)
+    standing = standing_before(account, session)
+    ledger = read_ledger(account, opening.point, cut, session, trade_date_of, orders_too=standing.orders)
+    if ledger.cash is None:
+        problems.append(("cash", "our own cash is not known: set it before the day can be closed"))
+    ours = Books(ledger.told, ledger.orders, ledger.positions, frame("activities"), ledger.cash, None, ledger.booked)
+    start = opening.closing or _first_opening(account, ledger)
+    marks = close_marks(theirs, ledger.positions, cut)
+    fees = _fees(start, ledger, policy)
+    day = _day(account, session, policy, problems, standing, theirs, fees, trade_date_of)
+    result = reconcile_day(_with_named(ours, theirs, account, trade_date_of), theirs, day)
+    if not result.complete:
+        return Compared(statements, cut, ledger, start, result, None)
+    units = _multipliers(theirs, ledger)
+    left = _fees_left(fees, theirs)
+    originals = pl.concat([day.earlier, day.carried_theirs])
+    inputs = Inputs(ours, theirs, ledger.movements, ledger.entries, marks, units, policy.tolerances, left, originals)
+    return Compared(statements, cut, ledger, start, result, close_day(start, inputs, result))
+
+
+def _their_books(statements: list[Statement], session: date) -> tuple[Books, list[tuple[str, str]], datetime]:
+    """The sections of the statements, a later one before an earlier; the cut is that of who tells the cash."""
+    told: dict[str, Any] = {}
+    problems: list[tuple[str, str]] = []
+    cut = statements[-1].as_of
+    for statement in statements:
+        for section in statement.sections:
+            told[section] = statement.cash if section == "cash" else statement_lines(statement.pk, section)
+        told["equity"] = statement.equity if "cash" in statement.sections else told.get("equity")
+        if {"cash", "positions"} & set(statement.sections):
+            cut = statement.as_of
+        problems += [(section, f"{statement.name}: {text}") for section, text in statement.problems]
+    return Books(**told), problems, cut
+
+
+def _first_opening(account: Account, ledger: Ledger) -> Closing:
+    """The first day opens on what is in the books less what moved them since: the opening balance."""
+    held: dict[str, Decimal] = dict(ledger.positions.select("symbol", "qty").iter_rows())
+    signed = pl.when(pl.col("side") == "buy").then(pl.col("qty")).otherwise(-pl.col("qty"))
+    for symbol, qty in ledger.movements.group_by("symbol").agg(signed.sum()).iter_rows():
+        held[symbol] = held.get(symbol, ZERO) - qty
+    for entry in ledger.entries:
+        if entry.symbol and entry.qty:
+            held[entry.symbol] = held.get(entry.symbol, ZERO) - entry.qty
+    held = {symbol: qty for symbol, qty in held.items() if qty}
+    cash = ledger.cash
+    if cash is not None:
+        value = pl.col("qty") * pl.col("price") * pl.col("multiplier")
+        spent = ledger.movements.select((pl.when(pl.col("side") == "buy").then(value).otherwise(-value)).sum()).item()
+        cash = cash + (spent or ZERO) - sum((entry.amount for entry in ledger.entries), ZERO)
+    averages = ledger.opening_averages
+    lots = {("", symbol): (Lot(qty, averages.get(symbol, ZERO)),) for symbol, qty in held.items()}
+    states = {("", symbol): AverageState(qty, averages.get(symbol, ZERO)) for symbol, qty in held.items()}
+    side = Side(held, cash)
+    equity = cash if not held else None
+    return Closing(side, side, equity, Opening(lots, states, {}), ZERO, {})
+
+
+def _day(
+    account: Account, session: date, policy: Policy, problems: list[tuple[str, str]], standing: Standing,
+    theirs: Books, fees: dict[date, Decimal], trade_date_of: TradeDate,
+) -> Day:  # fmt: skip
+    calendar, grace = account.session_calendar, policy.tolerances.fee_grace_sessions
+    named: list[str] = []
+    if theirs.executions is not None:
+        named = theirs.executions["refers_to"].drop_nulls().unique().to_list()
+    earlier = named_executions(account, named, trade_date_of)
+    return Day(
+        session, policy.tolerances, tuple(problems), standing.settled,
+        frame("executions", standing.carried_ours), frame("executions", standing.carried_theirs),
+        earlier.with_columns(pl.lit("fill").alias("kind"), pl.lit(None, dtype=pl.String).alias("refers_to")),
+        standing.breaks, fees,
+        frozenset(day for day in fees if business_days_between(day, session, calendar) > grace),
+    )  # fmt: skip
+
+
+def _with_named(ours: Books, theirs: Books, account: Account, trade_date_of: TradeDate) -> Books:
+    """Our side with those executions of earlier days that the statement tells once more."""
+    assert ours.executions is not None
+    if theirs.executions is None:
+        return ours
+    known = ours.executions.select(pl.col("execution_id").drop_nulls())
+    missing = theirs.executions.filter(pl.col("kind") == "fill").join(known, on="execution_id", how="anti")
+    ids = missing["execution_id"].drop_nulls().unique().to_list()
+    found = named_executions(account, ids, trade_date_of).filter(pl.col("kind") == "fill")
+    return replace(ours, executions=pl.concat([ours.executions, found])) if found.height else ours
+
+
+def _fees(opening: Closing, ledger: Ledger, policy: Policy) -> dict[date, Decimal]:
+    """What is expected to be charged: what earlier days left over, and what this day's executions earn."""
+    expected = dict(opening.fees_open)
+    for day, amount in policy.fees.expected(ledger.told.filter(pl.col("kind") == "fill")).items():
+        expected[day] = expected.get(day, ZERO) + amount
+    return expected
+
+
+def _fees_left(expected: dict[date, Decimal], theirs: Books) -> dict[date, Decimal]:
+    """The fees of days that no charge of this statement is about."""
+    charged: set[date] = set()
+    if theirs.activities is not None:
+        rows = theirs.activities.filter(pl.col("kind") == str(ActivityKind.FEE))
+        charged |= set(rows.select(pl.coalesce("covers", "date")).to_series())
+    if theirs.executions is not None:
+        charged |= set(theirs.executions.filter(pl.col("fee").fill_null(0) != 0)["trade_date"])
+    return {day: amount for day, amount in expected.items() if day not in charged}
+
+
+def _multipliers(theirs: Books, ledger: Ledger) -> dict[str, Decimal]:
+    found: dict[str, Decimal] = {}
+    for section in (theirs.positions, ledger.positions, theirs.executions, ledger.movements):
+        if section is not None:
+            found |= dict(section.select("symbol", "multiplier").unique("symbol", keep="first").iter_rows())
+    return found
