@@ -14,7 +14,7 @@ SEND = "submit.send_begins"
 
 OUR_ORDERS = """
 SELECT o.client_order_id, o.broker_order_id, o.symbol, o.side, o.qty, o.status, o.filled_qty, o.avg_price,
-       o.reserved_price, j.after AS journal_status
+       o.reserved_price, j.after AS journal_status, o.watch_until IS NOT NULL AS watched
   FROM tradingbot_order o JOIN tradingbot_account a ON a.id = o.account_id
   LEFT JOIN (SELECT DISTINCT ON (chain, subject) chain, subject, data ->> 'after' AS after
                FROM tradingbot_journalentry WHERE data ? 'after' ORDER BY chain, subject, seq DESC) j
@@ -30,6 +30,28 @@ SELECT e.execution_id, o.broker_order_id, e.symbol, e.side, e.qty, e.price
 """
 OUR_POSITIONS = """
 SELECT p.symbol, p.qty FROM tradingbot_position p JOIN tradingbot_account a ON a.id = p.account_id WHERE a.code = %s
+"""
+
+RUNNING = """
+WITH parts AS (
+  SELECT e.*, s.code FROM tradingbot_strategyexposure e JOIN tradingbot_strategy s ON s.id = e.strategy_id),
+shares AS (
+  SELECT 'firm' AS scope, gross FROM parts
+  UNION ALL SELECT 'strategy:' || code, gross FROM parts
+  UNION ALL SELECT 'symbol:' || symbol, gross FROM parts
+  UNION ALL SELECT 'strategy:' || code || '/symbol:' || symbol, gross FROM parts)
+SELECT 'headroom ' || h.scope AS name, h.reserved AS kept, coalesce(sum(s.gross), 0) AS added_up
+  FROM tradingbot_sharedheadroom h LEFT JOIN shares s ON s.scope = h.scope GROUP BY h.scope, h.reserved
+UNION ALL
+SELECT 'gross exposure', a.gross, (SELECT coalesce(sum(n.gross), 0) FROM tradingbot_nameexposure n
+                                    WHERE n.account_id = a.account_id)
+  FROM tradingbot_accountexposure a JOIN tradingbot_account c ON c.id = a.account_id WHERE c.code = %(account)s
+UNION ALL
+SELECT 'strategy position ' || p.symbol, p.position,
+       (SELECT coalesce(sum(CASE WHEN e.side = 'buy' THEN e.qty ELSE -e.qty END), 0)
+          FROM tradingbot_execution e JOIN tradingbot_order o ON o.id = e.order_id
+         WHERE o.strategy_id = p.strategy_id AND o.account_id = p.account_id AND e.symbol = p.symbol)
+  FROM parts p JOIN tradingbot_account c ON c.id = p.account_id WHERE c.code = %(account)s
 """
 
 
@@ -75,6 +97,7 @@ def our_books(house: House, account: str = "demo") -> OurBooks:
         orders = [OurOrder(**row) for row in connection.execute(OUR_ORDERS, [account]).fetchall()]
         executions = connection.execute(OUR_EXECUTIONS, [account]).fetchall()
         positions = connection.execute(OUR_POSITIONS, [account]).fetchall()
+        running = connection.execute(RUNNING, {"account": account}).fetchall()
         risk = connection.execute(
             "SELECT * FROM tradingbot_riskrow WHERE scope = %s", [f"account:{account}"]
         ).fetchone()
@@ -86,6 +109,7 @@ def our_books(house: House, account: str = "demo") -> OurBooks:
         positions={row["symbol"]: row["qty"] for row in positions if row["qty"]},
         cash=risk["cash"],
         reserved_cash=risk["reserved_cash"],
+        running={row["name"]: (row["kept"], row["added_up"]) for row in running},
         journal_problems=[] if verified.returncode == 0 else [(verified.stdout + verified.stderr).strip()[-500:]],
     )
 

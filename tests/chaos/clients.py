@@ -23,6 +23,7 @@ from tests.chaos.judge import Answer
 
 PATIENCE_SECONDS = 120.0
 TIMEOUT = (2.0, 6.0)
+FORCE_AFTER_SECONDS = 8.0
 
 
 @dataclass
@@ -232,6 +233,7 @@ class Officer:
 
     def __init__(self, url: str, token: str, tally: Tally) -> None:
         self._caller, self._tally = Caller(url, token), tally
+        self._open_since: dict[str, float] = {}
 
     def run(self, stop: threading.Event) -> None:
         """Watch until ``stop``."""
@@ -244,14 +246,20 @@ class Officer:
         try:
             found = self._caller.call("GET", "breakers").json().get("breakers", [])
             tripped = [breaker for breaker in found if breaker["tripped"]]
+            self._open_since = {b["scope"]: self._open_since.get(b["scope"], time.monotonic()) for b in tripped}
             for breaker in tripped:
-                if breaker["cooldown_remaining_sec"]:
-                    continue
-                body = {"reason": "looked at: the fault is known"}
-                answer = self._caller.call("POST", f"breakers/{breaker['scope']}/reset", body)
-                if answer.status_code == 200:
-                    self._tally.reset(breaker["scope"], str(breaker["reason"]))
+                self._reset(breaker)
         except (requests.RequestException, ValueError) as error:
             self._tally.trouble(f"officer {type(error).__name__}")
             return -1
         return len(tripped)
+
+    def _reset(self, breaker: dict[str, Any]) -> None:
+        """Not inside the cooldown; and by force only when the cause has been looked at for a while and still counts."""
+        if breaker["cooldown_remaining_sec"]:
+            return
+        force = time.monotonic() - self._open_since[breaker["scope"]] > FORCE_AFTER_SECONDS
+        body = {"reason": "looked at: the fault is known", "force": force}
+        answer = self._caller.call("POST", f"breakers/{breaker['scope']}/reset", body)
+        if answer.status_code == 200:
+            self._tally.reset(breaker["scope"], f"{breaker['reason']}{' (forced)' if force else ''}")

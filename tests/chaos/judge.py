@@ -36,7 +36,10 @@ class TheirOrder:
 
 @dataclass(frozen=True)
 class OurOrder:
-    """One order in our database; ``journal_status`` is where its last journal entry leaves it, None without one."""
+    """One order in our database; ``journal_status`` is where its last journal entry leaves it, None without one.
+
+    ``watched`` is an order that was given up and is still looked for: its reservation stays until its day ends.
+    """
 
     client_order_id: str
     broker_order_id: str | None
@@ -48,6 +51,7 @@ class OurOrder:
     avg_price: Decimal | None = None
     reserved_price: Decimal = ZERO
     journal_status: str | None = None
+    watched: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,10 @@ class TheirBooks:
 
 @dataclass(frozen=True)
 class OurBooks:
-    """Our database: one account, with everything that is derived from its orders."""
+    """Our database: one account, with everything that is derived from its orders.
+
+    ``running`` are running sums by name: what is kept, and what it comes to when it is added up again.
+    """
 
     orders: Sequence[OurOrder]
     executions: Sequence[Execution]
@@ -82,6 +89,7 @@ class OurBooks:
     cash: Decimal | None
     reserved_cash: Decimal
     journal_problems: Sequence[str] = ()
+    running: Mapping[str, tuple[Decimal, Decimal]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,7 @@ def judge(theirs: TheirBooks, ours: OurBooks, sends: Mapping[str, int], answers:
         *_orders(theirs, ours),
         *_executions(theirs, ours),
         *_sums(theirs, ours),
+        *_running(ours),
         *_journal(ours),
         *_clients(theirs, ours, told),
     ])  # fmt: skip
@@ -212,11 +221,17 @@ def _sums(theirs: TheirBooks, ours: OurBooks) -> Iterator[Finding]:
             yield Finding("books", symbol, f"position {here} here, {there} at the broker")
     if ours.cash != theirs.cash:
         yield Finding("books", "cash", f"{ours.cash} here, {theirs.cash} at the broker")
-    still_open = [order for order in ours.orders if order.status in WORKING_HERE | UNRESOLVED_HERE]
+    still_open = [o for o in ours.orders if o.status in WORKING_HERE | UNRESOLVED_HERE or o.watched]
     owed = sum((order.reserved_price * max(order.qty - order.filled_qty, ZERO) for order in still_open), ZERO)
     if ours.reserved_cash != owed:
         yield Finding("books", "reserved cash", f"{ours.reserved_cash} is reserved, {len(still_open)} open orders "
                                                 f"account for {owed}")  # fmt: skip
+
+
+def _running(ours: OurBooks) -> Iterator[Finding]:
+    for name, (kept, added_up) in ours.running.items():
+        if kept != added_up:
+            yield Finding("books", name, f"{kept} is kept, it adds up to {added_up}")
 
 
 def _journal(ours: OurBooks) -> Iterator[Finding]:

@@ -137,6 +137,14 @@ WRONG = {
         {"ours": replace(OURS, reserved_cash=Decimal("30.01"))},
         ("books", "reserved cash", "30.01 is reserved, 1 open orders account for 30"),
     ),
+    "a running sum that ran away": (
+        {"ours": replace(OURS, running={"firm headroom": (Decimal(3), Decimal(2))})},
+        ("books", "firm headroom", "3 is kept, it adds up to 2"),
+    ),
+    "cash given back for an order that is still looked for": (
+        {"ours": ours(resting(status="never_arrived", watched=True), reserved_cash=Decimal(0))},
+        ("books", "reserved cash", "0 is reserved, 1 open orders account for 30"),
+    ),
     "a broken chain": (
         {"ours": replace(OURS, journal_problems=["entry 7 was changed"])},
         ("books", "journal", "entry 7 was changed"),
