@@ -23,13 +23,20 @@ import pytest
 import requests
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.chaos.judge import Answer, Execution, OurBooks, OurOrder, TheirBooks, TheirOrder, judge
 from tests.integration.conftest import BROKER_HEADERS, KEY, MAY_HAMMER, SECRET
 
 SOAK = os.environ.get("SOAK") == "1"
-EXAMPLES, STEPS = (400, 40) if SOAK else (12, 25)
+EXAMPLES, STEPS = (300, 40) if SOAK else (12, 20)
 CASH, SYMBOLS, ROUNDS = Decimal(100_000), ["AAPL", "MSFT"], 40
 SUBMIT_FAULTS = [
     "drop_before", "drop_after_accept", "error_500", "error_500_after_accept", "garbage", "garbage_after_accept",
@@ -39,6 +46,13 @@ OTHER_FAULTS = [
     ("lag_lookup", "lookup"), ("error_500", "lookup"), ("garbage", "lookup"), ("drop_before", "read"),
     ("drop_before", "cancel"), ("drop_after_accept", "cancel"), ("error_500", "cancel"),
 ]  # fmt: skip
+ORDER = st.tuples(
+    st.sampled_from(SYMBOLS),
+    st.sampled_from(["buy", "buy", "sell"]),
+    st.integers(1, 9),
+    st.sampled_from([None, 97, 99, 100, 101, 103]),
+    st.booleans(),  # patient: good till cancelled, else immediate or cancel
+)
 _numbers = itertools.count(1)
 
 
@@ -118,14 +132,17 @@ class Orders(RuleBasedStateMachine):
         tick = {"symbol": symbol, "price": str(price), "bid": str(price), "ask": str(price), "time": now}
         assert self.call("POST", "market-data/ticks", {"ticks": [tick]}).status_code == 200
 
-    @rule(
-        symbol=st.sampled_from(SYMBOLS),
-        side=st.sampled_from(["buy", "buy", "sell"]),
-        qty=st.integers(1, 9),
-        limit=st.sampled_from([None, 97, 99, 100, 101, 103]),
-        patient=st.booleans(),
-    )
-    def order(self, symbol: str, side: str, qty: int, limit: int | None, patient: bool) -> None:
+    @initialize(story=st.lists(st.tuples(st.none() | st.sampled_from(SUBMIT_FAULTS), ORDER), min_size=2, max_size=6))
+    def begin(self, story: list[tuple[str | None, tuple[str, str, int, int | None, bool]]]) -> None:
+        """Every example has orders, some of which go wrong at once."""
+        for fault, order in story:
+            if fault is not None:
+                self.the_next_orders_go_wrong(fault, 1)
+            self.order(order)
+
+    @rule(order=ORDER)
+    def order(self, order: tuple[str, str, int, int | None, bool]) -> None:
+        symbol, side, qty, limit, patient = order
         name = f"{self.code}-{len(self.bodies)}"
         body = {"client_order_id": name, "account": self.code, "strategy": self.code, "symbol": symbol, "side": side}
         body |= {"qty": str(qty), "type": "market" if limit is None else "limit"}
