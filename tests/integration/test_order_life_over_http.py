@@ -132,7 +132,7 @@ class Orders(RuleBasedStateMachine):
         tick = {"symbol": symbol, "price": str(price), "bid": str(price), "ask": str(price), "time": now}
         assert self.call("POST", "market-data/ticks", {"ticks": [tick]}).status_code == 200
 
-    @initialize(story=st.lists(st.tuples(st.none() | st.sampled_from(SUBMIT_FAULTS), ORDER), min_size=2, max_size=6))
+    @initialize(story=st.lists(st.tuples(st.none() | st.sampled_from(SUBMIT_FAULTS), ORDER), min_size=3, max_size=8))
     def begin(self, story: list[tuple[str | None, tuple[str, str, int, int | None, bool]]]) -> None:
         """Every example has orders, some of which go wrong at once."""
         for fault, order in story:
