@@ -132,7 +132,7 @@ def test_a_sale_that_only_reduces_is_still_sent_after_a_trip(gateway, broker, af
 GAP, TOLERANCE = 0.6, 0.3  # between decision and send; and what a busy machine may take from the last look to the send
 
 
-def posts_around_a_trip(gateway, monkeypatch):
+def posts_around_a_trip(gateway, monkeypatch, round_name=""):
     """Eight posters race one trip, and dwell between decision and send. The orders sent after it was answered."""
     gateway.tick()
     decide, place = orders._decide, orders._place
@@ -154,7 +154,7 @@ def posts_around_a_trip(gateway, monkeypatch):
         codes = []
         time.sleep(GAP * poster / 8)  # so that some are in the gap at any moment
         while not stop.is_set():
-            codes.append(gateway.order(f"{poster}-{len(codes)}", qty="1").status_code)
+            codes.append(gateway.order(f"{round_name}{poster}-{len(codes)}", qty="1").status_code)
         return codes
 
     monkeypatch.setattr(orders, "_decide", decide_and_dwell)
@@ -179,7 +179,15 @@ def test_of_posts_that_race_a_trip_none_is_sent_after_it_was_answered(gateway, b
 def test_without_the_last_look_the_race_against_a_trip_is_lost(gateway, broker, monkeypatch):
     """The control: the same race, and nobody looks again."""
     monkeypatch.setattr(orders, "with_stops_of_now", lambda i, a, snapshot: (snapshot, SYSTEM_CLOCK.now()))
-    late = posts_around_a_trip(gateway, monkeypatch)
+    late: list[str] = []
+    for attempt in range(5):  # on a busy machine the trip itself can take longer than the gap
+        with monkeypatch.context() as patch:
+            late = posts_around_a_trip(gateway, patch, f"{attempt}-")
+        if late:
+            break
+        Breaker.objects.filter(scope="account:main").update(cooldown_sec=0)
+        again = gateway.call("POST", "breakers/account:main/reset", {"reason": "once more"}, token=gateway.risk)
+        assert again.status_code == 200
     assert late and set(late) <= set(broker.ids())
 
 
