@@ -201,6 +201,12 @@ class HotState:
         """Remove the last tick and the track of ``symbol``: the next tick is its first."""
         self._call(lambda: self._redis.delete(f"track:{symbol}", f"tick:{symbol}"))
 
+    def counted(self, window: str, now: Decimal) -> int:
+        """How many orders a window holds now; nothing is written. Raises UnavailableError."""
+        found: Any = self._call(lambda: self._redis.hgetall(f"rate:{window}"))
+        oldest = int(now) - RATE_WINDOW_SECONDS
+        return sum(int(count) for second, count in found.items() if int(second) >= oldest)
+
     def store(self, ticks: Iterable[tuple[str, dict[str, str | None]]]) -> None:
         """Write ``(symbol, {price, bid, ask, as_of})`` in one round trip."""
         mapping = {f"tick:{symbol}": json.dumps(row) for symbol, row in ticks}

@@ -149,7 +149,7 @@ class OrderCheck(APIView):
     def post(self, request: Request) -> JsonResponse:
         intent = _intent(request)
         caller(request).parties(intent.account, intent.strategy)
-        return JsonResponse(check_order(intent).as_dict())
+        return JsonResponse(check_order(intent, actor=caller(request).name).as_dict())
 
 
 class CancelAll(APIView):

@@ -5,7 +5,9 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.permissions import AllowAny
 
 from backend.tradingbot.api import (
+    controls,
     kill_switch,
+    limits,
     market_data,
     metrics,
     operations,
@@ -40,6 +42,18 @@ urlpatterns = [
     path("api/v1/strategies/<str:code>/decide", strategies.DecidePromotion.as_view(), name="strategy-decide"),
     path("api/v1/strategies/<str:code>/demote", strategies.Demote.as_view(), name="strategy-demote"),
     path("api/v1/strategies/<str:code>/divergence", strategies.DivergenceReport.as_view(), name="divergence"),
+    path("api/v1/limits", limits.Limits.as_view(), name="limits"),
+    path("api/v1/limits/history", limits.LimitHistory.as_view(), name="limit-history"),
+    path("api/v1/limits/differences", limits.LimitDifferences.as_view(), name="limit-differences"),
+    path("api/v1/limits/replay", limits.LimitReplay.as_view(), name="limit-replay"),
+    path("api/v1/limits/<int:version_id>/approve", limits.DecideLimit.as_view(), name="limit-approve"),
+    path("api/v1/limits/<int:version_id>/refuse", limits.DecideLimit.as_view(approve=False), name="limit-refuse"),
+    path("api/v1/permits", controls.Permits.as_view(), name="permits"),
+    path("api/v1/disabled-patterns", controls.DisabledPatterns.as_view(), name="disabled-patterns"),
+    path("api/v1/disabled-patterns/<int:pattern_id>/enable", controls.EnablePattern.as_view(), name="pattern-enable"),
+    path("api/v1/accounts/<slug:code>/greeks", controls.Greeks.as_view(), name="account-greeks"),
+    path("api/v1/accounts/<slug:code>/exposure", controls.Exposure.as_view(), name="account-exposure"),
+    path("api/v1/market-data/ticks", operations.Ticks.as_view(), name="ticks"),
     path("api/v1/build", operations.Build.as_view(), name="build"),
     path("api/schema/", SpectacularAPIView.as_view(**OPEN), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema", **OPEN), name="docs"),

@@ -16,7 +16,7 @@ SYMBOL = re.compile(r"[A-Z0-9./-]{1,32}")
 CODE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 CENT, SUB_DOLLAR_TICK = Decimal("0.01"), Decimal("0.0001")
 LARGEST = Decimal("1e12")
-GREEKS = ("delta", "gamma", "theta", "vega", "beta")
+GREEKS = ("delta", "gamma", "theta", "vega", "beta", "iv")
 REQUIRED = ("client_order_id", "account", "strategy", "symbol", "side", "qty", "type")
 OPTIONAL = ("limit_price", "time_in_force", "greeks", "permit_id")
 

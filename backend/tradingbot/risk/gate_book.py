@@ -78,6 +78,8 @@ def check_gross_exposure(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
     found = [measured("gross_too_large", "gross exposure at worst", after.gross, row)] if row else []
     added = headroom_taken(order, snapshot)
     for room in snapshot.headroom:
+        if room.limit is None:
+            continue
         says, where = "gross exposure at worst, of all accounts,", f"{SHARED} of {room.scope}"
         found.append(Measured("headroom_exhausted", says, room.reserved + added, room.limit, where))
     return judged(gate, found, SMALLER)

@@ -115,10 +115,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Headroom:
-    """A limit above the account, shared with other accounts: how much of it is taken now."""
+    """What all accounts together take in a scope above the account now, and its limit if it has one."""
 
     scope: str
-    limit: Decimal
+    limit: Decimal | None
     reserved: Decimal
 
 

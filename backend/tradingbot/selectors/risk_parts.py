@@ -60,13 +60,9 @@ def shared_scopes(order: OrderIntent) -> list[str]:
 
 
 def headroom(order: OrderIntent, limits: LimitSet, reserved: Mapping[str, str]) -> tuple[Headroom, ...]:
-    """Each limit above the account that applies, with what is taken of it."""
+    """Each scope above the account, with what is taken of it and its limit."""
     above = {row.scope: row.value for row in limits.rows if row.kind == SHARED}
-    return tuple(
-        Headroom(scope, above[scope], Decimal(reserved.get(scope, "0")))
-        for scope in shared_scopes(order)
-        if scope in above
-    )
+    return tuple(Headroom(scope, above.get(scope), Decimal(reserved.get(scope, "0"))) for scope in shared_scopes(order))
 
 
 def _vector(raw: list[str]) -> tuple[Decimal, ...]:

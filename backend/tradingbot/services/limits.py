@@ -17,6 +17,7 @@ from django.db import transaction
 
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import ConflictError, FieldErrors, InvalidInputError, NotAllowedError, NotFoundError
+from backend.tradingbot.core.parsing import parse_reason
 from backend.tradingbot.core.values import plain
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import TRACE_ID
@@ -25,7 +26,6 @@ from backend.tradingbot.risk.limit_profiles import profile_named
 from backend.tradingbot.risk.limits import KINDS, check_limit, is_loosening, loosened_by, scope_kind
 from backend.tradingbot.services import journal
 from backend.tradingbot.services.locks import FIRM, account_scope, lock_risk
-from backend.tradingbot.services.permits import need_reason
 
 CREEP_WINDOW = timedelta(days=1)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)  # an account was never without its first limits
@@ -48,7 +48,7 @@ def set_limit(
     """
     check_limit(scope, kind, value)
     errors, now = FieldErrors(), clock.now()
-    why = need_reason(reason, errors)
+    why = parse_reason(reason, "reason", errors)
     if effective_from is not None and effective_from < now - timedelta(minutes=1):
         errors.add("effective_from", effective_from, "is in the past", "leave it out for now")
     if errors:
@@ -78,7 +78,7 @@ def decide_limit(version_id: int, *, approve: bool, actor: str, reason: Any, clo
     Raises NotFoundError, ConflictError ``limit_not_waiting``, NotAllowedError ``maker_is_checker``.
     """
     errors, now = FieldErrors(), clock.now()
-    why = need_reason(reason, errors)
+    why = parse_reason(reason, "reason", errors)
     if errors:
         raise InvalidInputError(errors.errors)
     with transaction.atomic(durable=True):
@@ -201,17 +201,3 @@ def start_limits(account: Account, values: Mapping[str, Decimal | None], *, acto
     for row in made:
         row.state = "in_force"
     LimitVersion.objects.bulk_create(made)
-
-
-def limits_in_force(scopes: list[str] | None, now: datetime) -> list[LimitVersion]:
-    """The version in force of every limit, by scope and kind; those of ``scopes`` only when given."""
-    rows = LimitVersion.objects.filter(state="in_force", effective_from__lte=now)
-    if scopes is not None:
-        rows = rows.filter(scope__in=scopes)
-    newest = rows.order_by("scope", "kind", "-version").distinct("scope", "kind")
-    return [row for row in newest if row.value is not None]
-
-
-def history(scope: str, kind: str) -> list[LimitVersion]:
-    """Every version of one limit, the newest first."""
-    return list(LimitVersion.objects.select_related("previous").filter(scope=scope, kind=kind).order_by("-version"))

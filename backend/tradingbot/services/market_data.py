@@ -40,6 +40,7 @@ from backend.tradingbot.services import data_stops, shadow
 from backend.tradingbot.services.data_stops import Stopping
 from backend.tradingbot.services.marking import mark_holders
 from backend.tradingbot.services.orders import hot_state
+from backend.tradingbot.services.volatility import observe_volatility
 
 log = structlog.get_logger(__name__)
 
@@ -84,6 +85,7 @@ def take_ticks(parsed: Iterable[TickRow | RefusedRow], *, clock: Clock, actor: s
     good = {symbol: batch.state.last for symbol, batch in batches.items() if batch.accepted and batch.state.last}
     _keep_stops(batches, actor, clock)
     _forward(good)
+    observe_volatility(good, clock=clock)
     mark_holders(good, clock=clock)
     shadow.match({symbol: _touch(tick) for symbol, tick in good.items()}, clock=clock)
     return _answer(rows, batches)

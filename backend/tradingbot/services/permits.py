@@ -13,7 +13,7 @@ from typing import Any
 
 from backend.tradingbot.core.clock import Clock, rfc3339
 from backend.tradingbot.core.errors import ConflictError, FieldErrors, InvalidInputError, NotFoundError
-from backend.tradingbot.core.parsing import parse_decimal, parse_price, parse_symbol
+from backend.tradingbot.core.parsing import parse_decimal, parse_price, parse_reason, parse_symbol
 from backend.tradingbot.core.values import OrderIntent, Side, plain
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import TRACE_ID
@@ -98,18 +98,11 @@ def _parse(body: Any) -> dict[str, Any]:
         "side": body.get("side"),
         "qty": parse_decimal(body.get("qty"), "qty", errors),
         "limit_price": limit_price,
-        "reason": need_reason(body.get("reason"), errors),
+        "reason": parse_reason(body.get("reason"), "reason", errors),
     }
     if errors:
         raise InvalidInputError(errors.errors)
     return wanted
-
-
-def need_reason(reason: Any, errors: FieldErrors) -> str:
-    if isinstance(reason, str) and 0 < len(reason.strip()) <= 200 and reason.isprintable():
-        return reason.strip()
-    errors.add("reason", reason, "must be 1 to 200 printable characters", "say why, for the record")
-    return ""
 
 
 def disabled_patterns() -> list[DisabledPattern]:
@@ -120,7 +113,7 @@ def disabled_patterns() -> list[DisabledPattern]:
 def enable_pattern(pattern_id: int, *, actor: str, reason: Any, clock: Clock) -> DisabledPattern:
     """Let the pattern trade again; its count starts anew. Raises NotFoundError, ConflictError ``pattern_enabled``."""
     errors = FieldErrors()
-    why = need_reason(reason, errors)
+    why = parse_reason(reason, "reason", errors)
     if errors:
         raise InvalidInputError(errors.errors)
     found = DisabledPattern.objects.select_related("account", "strategy").filter(pk=pattern_id).first()

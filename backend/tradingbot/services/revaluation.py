@@ -19,7 +19,16 @@ from django.db import OperationalError, connection
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import NotFoundError, UnavailableError
 from backend.tradingbot.core.occ import parse_option
-from backend.tradingbot.models import Account, LimitVersion, NameExposure, Position, Strategy, StrategyExposure
+from backend.tradingbot.core.values import plain
+from backend.tradingbot.models import (
+    Account,
+    LimitVersion,
+    NameExposure,
+    Position,
+    SharedHeadroom,
+    Strategy,
+    StrategyExposure,
+)
 from backend.tradingbot.risk.exposure import BETA, NameRisk, UnitRisk, book_of, name_risk
 from backend.tradingbot.risk.gates import Quote
 from backend.tradingbot.risk.snapshot_json import to_json
@@ -168,3 +177,38 @@ def _save_parts(account: Account, found: AccountNow, units: Mapping[str, UnitRis
         scopes, taken = list(above), list(above.values())
         with connection.cursor() as cursor:
             cursor.execute(ADD_SHARED, [scopes, taken, scopes, taken])
+
+
+def unproven(account: Account) -> list[str]:
+    """Where the running sums differ from positions and open orders at the units last known, in words."""
+    with locked_risk(account_scope(account.code)):
+        found = account_now(account.pk)
+    units = {symbol: stored_unit({"unit": row.unit}) for symbol, row in found.names.items()}
+    risks = {symbol: name_risk(units.get(symbol), *quantities) for symbol, quantities in found.quantities.items()}
+    problems = []
+    for symbol, risk in risks.items():
+        row = found.names.get(symbol)
+        stored = None if row is None else (row.gross, row.short, tuple(row.low), tuple(row.high), row.known)
+        if stored != (risk.gross, risk.short, risk.low, risk.high, risk.known):
+            problems.append(f"{symbol} should be {plain(risk.gross)}")
+    book, sums = book_of(risks.values()), found.sums
+    proven = (book.gross, book.short, book.low, book.high, book.unknown)
+    if (sums.gross, sums.short, tuple(sums.low), tuple(sums.high), sums.unknown) != proven:
+        problems.append(f"the sums are {plain(sums.gross)}, should be {plain(book.gross)}")
+    for (strategy, symbol), quantities in found.strategy_quantities.items():
+        part, gross = found.parts.get((strategy, symbol)), name_risk(units.get(symbol), *quantities).gross
+        if part is None or part.gross != gross:
+            problems.append(f"a strategy's part in {symbol} should be {plain(gross)}")
+    return problems
+
+
+def unproven_headroom() -> list[str]:
+    """Scopes above the accounts whose taken headroom is not the sum of the strategies' parts."""
+    above: dict[str, Decimal] = {}
+    for part in StrategyExposure.objects.select_related("strategy").exclude(gross=0):
+        strategy = f"strategy:{part.strategy.code}"
+        for scope in ("firm", strategy, f"symbol:{part.symbol}", f"{strategy}/symbol:{part.symbol}"):
+            above[scope] = above.get(scope, Decimal(0)) + part.gross
+    taken = dict(SharedHeadroom.objects.exclude(reserved=0).values_list("scope", "reserved"))
+    wrong = sorted(scope for scope in {*above, *taken} if above.get(scope) != taken.get(scope))
+    return [f"{scope} has {plain(taken.get(scope))} taken, should be {plain(above.get(scope))}" for scope in wrong]

@@ -1,0 +1,50 @@
+"""``manage.py replay_decision <client_order_id>``: judge a stored decision again; it must come out the same."""
+
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from backend.tradingbot.core.errors import InvalidInputError
+from backend.tradingbot.models import Order
+from backend.tradingbot.selectors.replays import replayed
+
+
+class Command(BaseCommand):
+    help = "Judge a stored decision again from its stored snapshot."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("client_order_id", nargs="?", help="Left out with --all.")
+        parser.add_argument("--account", help="Needed when several accounts used the id.")
+        parser.add_argument("--all", action="store_true", help="Every order that was decided.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        orders = Order.objects.select_related("account", "strategy").exclude(decision={})
+        if options["account"]:
+            orders = orders.filter(account__code=options["account"])
+        if not options["all"]:
+            if not options["client_order_id"]:
+                raise CommandError("name a client_order_id, or say --all")
+            orders = orders.filter(client_order_id=options["client_order_id"])
+            if orders.count() != 1:
+                raise CommandError(f"{orders.count()} decided orders have this id; name the account with --account")
+        differ = 0
+        for order in orders.order_by("id").iterator(chunk_size=500):
+            differ += self._judge(order)
+        if differ:
+            raise CommandError(f"{differ} decision(s) came out other than stored")
+
+    def _judge(self, order: Order) -> bool:
+        try:
+            found = replayed(order)
+        except InvalidInputError as error:
+            self.stdout.write(f"{order.client_order_id}: cannot be judged by this build ({error.message})")
+            return True
+        word = "allowed" if found.allowed else "denied"
+        if found.same:
+            self.stdout.write(f"{found.client_order_id}: {word}, the same as stored by build {found.build_id}")
+            return False
+        self.stdout.write(f"{found.client_order_id}: {word} now; differs from build {found.build_id}:")
+        for gate, (stored, now) in found.differences.items():
+            self.stdout.write(f"  {gate}: stored {json.dumps(stored)}, now {json.dumps(now)}")
+        return True
