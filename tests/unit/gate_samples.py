@@ -36,6 +36,10 @@ def order(
     return OrderIntent("order-1", "main", "trend", symbol, side, Decimal(qty), kind, tif, limit_price=price, **more)
 
 
+def buy(qty: str = "10", limit: str | None = "100", **more: Any) -> OrderIntent:
+    return order(Side.BUY, qty, limit, **more)
+
+
 def sell(qty: str = "10", limit: str | None = "100", **more: Any) -> OrderIntent:
     return order(Side.SELL, qty, limit, **more)
 
@@ -101,7 +105,8 @@ def snapshot(**changes: Any) -> RiskSnapshot:
     shape = {name.removeprefix("book_"): changes.pop(name) for name in list(changes) if name.startswith("book_")}
     unit, others = changes.pop("unit", share_unit()), changes.pop("others", EMPTY_BOOK)
     held = {name: changes.get(name, Decimal(0)) for name in ("position", "working_buys", "working_sells")}
-    whole = book(*held.values(), unit=unit, others=others, **shape)
+    told = (value if value is not None and value.is_finite() else Decimal(0) for value in held.values())
+    whole = book(*told, unit=unit, others=others, **shape)
     calm = RiskSnapshot(
         now=NOW,
         id_used=False,

@@ -148,13 +148,13 @@ def check_order_rate(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
 
 
 def _seconds_to_wait(seconds: tuple[tuple[int, int], ...], limit: Decimal, now: Decimal) -> int:
-    """Until one more order fits, this one not counted again: the oldest seconds leave the window first."""
+    """Until one order more fits: the oldest seconds leave the window first. 0 when this one fitted."""
     count = sum(number for _, number in seconds)
+    if count <= limit:
+        return 0
     for second, number in seconds:
-        if count <= limit:
-            return 0
         count -= number
-        if count <= limit:
+        if count + 1 <= limit:
             return max(1, math.ceil(second + RATE_WINDOW + 1 - now))
     return RATE_WINDOW
 

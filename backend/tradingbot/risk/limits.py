@@ -89,12 +89,12 @@ def scope_kind(scope: str) -> str:
     """``firm``, ``account``, ``strategy``, ``symbol`` or ``strategy_symbol``; raises InvalidInputError for others."""
     if scope == FIRM:
         return FIRM
-    first, _, rest = scope.partition("/")
-    names = [part.partition(":") for part in ([first, rest] if rest else [first])]
-    if all(name and value for name, _, value in names):
-        kind = "_".join(name for name, _, _ in names)
-        if kind in ANYWHERE:
-            return kind
+    kind, _, key = scope.partition(":")
+    code, within, symbol = key.partition("/symbol:")
+    if kind == "strategy" and within and code and symbol:
+        return "strategy_symbol"
+    if kind in ("account", "strategy", "symbol") and key and not within:
+        return kind
     remedy = "use firm, account:<code>, strategy:<code>, symbol:<sym> or strategy:<code>/symbol:<sym>"
     raise InvalidInputError([FieldError("scope", scope, "is not a scope", remedy)])
 

@@ -133,9 +133,11 @@ def _loosens(scope: str, kind: str, rows: list[LimitVersion], value: Decimal | N
 def _may_alone(kind: str, rows: list[LimitVersion], value: Decimal | None, now: datetime) -> bool:
     """Whether one person may loosen this much: held against the tightest value of the last day, so that many small
     steps do not add up to a great one."""
-    since = now - CREEP_WINDOW
+    since, before = now - CREEP_WINDOW, value_in_force(rows, now)
+    if before is None:
+        return False  # to allow what was not allowed at all is never a small step
     lately = [row.value for row in rows if row.state == "in_force" and row.set_at >= since]
-    lately += [value_in_force(rows, now), value_in_force([r for r in rows if r.set_at < since], since)]
+    lately += [before, value_in_force([r for r in rows if r.set_at < since], since)]
     known = [each for each in lately if each is not None]
     if not known:
         return False
