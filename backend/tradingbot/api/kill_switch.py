@@ -113,7 +113,7 @@ def _fields(body: Any, known: set[str], errors: FieldErrors) -> dict[str, Any]:
 
 
 class KillSwitch(APIView):
-    @extend_schema(responses={200: dict}, summary="The newest runs of the kill switch")
+    @extend_schema(operation_id="kill_switch_list", responses={200: dict}, summary="The newest runs of the kill switch")
     def get(self, request: Request) -> JsonResponse:
         return JsonResponse({"runs": [summary(run) for run in KillSwitchRun.objects.all()[:SHOWN_RUNS]]})
 

@@ -53,7 +53,6 @@ urlpatterns = [
     path("api/v1/disabled-patterns/<int:pattern_id>/enable", controls.EnablePattern.as_view(), name="pattern-enable"),
     path("api/v1/accounts/<slug:code>/greeks", controls.Greeks.as_view(), name="account-greeks"),
     path("api/v1/accounts/<slug:code>/exposure", controls.Exposure.as_view(), name="account-exposure"),
-    path("api/v1/market-data/ticks", operations.Ticks.as_view(), name="ticks"),
     path("api/v1/build", operations.Build.as_view(), name="build"),
     path("api/schema/", SpectacularAPIView.as_view(**OPEN), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema", **OPEN), name="docs"),

@@ -25,12 +25,13 @@ def intent_of(order: Order) -> OrderIntent:
         strategy=order.strategy.code,
         symbol=order.symbol,
         side=Side(order.side),
-        qty=order.qty,
+        qty=order.qty if order.requested_qty is None else order.requested_qty,
         type=OrderType(order.type),
         time_in_force=TimeInForce(order.time_in_force),
         limit_price=order.limit_price,
         greeks={name: Decimal(value) for name, value in order.greeks.items()},
         permit_id=order.permit_id or None,
+        strategy_build=order.strategy_build,
     )
 
 
