@@ -23,6 +23,7 @@ from backend.tradingbot.core.errors import (
     NotFoundError,
     TradingbotError,
 )
+from backend.tradingbot.core.parsing import parse_reason
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import TRACE_ID
 from backend.tradingbot.models import Break, BreakEvent, Match, ReconRun, RiskRow
@@ -31,7 +32,6 @@ from backend.tradingbot.ops.recon_kinds import MatchPass
 from backend.tradingbot.services import journal, revaluation
 from backend.tradingbot.services.book_entries import book_break
 from backend.tradingbot.services.locks import account_scope, lock_risk
-from backend.tradingbot.services.permits import need_reason
 from backend.tradingbot.services.recon_blocks import settle_blocks
 
 log = structlog.get_logger(__name__)
@@ -214,7 +214,7 @@ def _record(
 
 def _need(reason: Any) -> str:
     errors = FieldErrors()
-    why = need_reason(reason, errors)
+    why = parse_reason(reason, "reason", errors)
     if errors:
         raise InvalidInputError(errors.errors)
     return why

@@ -13,10 +13,10 @@ import structlog
 
 from backend.tradingbot.core.clock import Clock, rfc3339
 from backend.tradingbot.core.errors import ConflictError, FieldError, FieldErrors, InvalidInputError, NotFoundError
+from backend.tradingbot.core.parsing import parse_reason
 from backend.tradingbot.models import Account, Break, ReconciliationBlock, RiskRow
 from backend.tradingbot.services import journal
 from backend.tradingbot.services.locks import account_scope, locked_risk
-from backend.tradingbot.services.permits import need_reason
 
 log = structlog.get_logger(__name__)
 
@@ -94,7 +94,7 @@ def _lift(row: RiskRow, block: ReconciliationBlock, why: str, *, actor: str, now
 def waive_block(block_id: int, *, until: datetime, actor: str, reason: Any, clock: Clock) -> ReconciliationBlock:
     """Let the account trade until ``until`` although its breaks are open; after that it is blocked again."""
     errors, now = FieldErrors(), clock.now()
-    why = need_reason(reason, errors)
+    why = parse_reason(reason, "reason", errors)
     if until.tzinfo is None or not now < until <= now + LONGEST_WAIVER:
         days = LONGEST_WAIVER.days
         errors.add("until", until, "is not within the next days", f"a time with its zone, at most {days} days ahead")

@@ -15,6 +15,7 @@ from django.db import transaction
 
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import FieldErrors, InvalidInputError
+from backend.tradingbot.core.parsing import parse_reason
 from backend.tradingbot.core.values import plain
 from backend.tradingbot.models import Account, CsvMappingVersion, ReconPolicy
 from backend.tradingbot.ops.fee_schedule import FeeSchedule
@@ -23,7 +24,6 @@ from backend.tradingbot.ops.statement_mappings import CsvMapping
 from backend.tradingbot.ops.statements import StatementError
 from backend.tradingbot.services import journal
 from backend.tradingbot.services.locks import FIRM, lock_risk
-from backend.tradingbot.services.permits import need_reason
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def set_policy(
     Raises InvalidInputError that names the field.
     """
     errors = FieldErrors()
-    why = need_reason(reason, errors)
+    why = parse_reason(reason, "reason", errors)
     for name in changes.keys() - {"tolerances", "warnings", "fees", "upload_only", "second_signer"}:
         errors.add(name, changes[name], "is not a field", "use tolerances, warnings, fees, upload_only, second_signer")
     try:
@@ -123,7 +123,7 @@ def set_policy(
 def save_mapping(body: Mapping[str, Any], *, actor: str, reason: Any, clock: Clock) -> CsvMappingVersion:
     """The next version of a CSV mapping. ``body`` has ``name`` and the fields of ``CsvMapping`` but its version."""
     errors = FieldErrors()
-    why = need_reason(reason, errors)
+    why = parse_reason(reason, "reason", errors)
     name = body.get("name")
     if not isinstance(name, str) or not 1 <= len(name.strip()) <= 60 or not name.isprintable():
         errors.add("name", name, "must be 1 to 60 printable characters", "name the mapping")
