@@ -6,6 +6,10 @@ import sys
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["check_data"]:  # a file needs no database, and a pipeline has no settings
+        from backend.tradingbot.data.check_command import main as check_data
+
+        sys.exit(check_data(sys.argv[2:]))
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backend.settings")
     from django.core.management import execute_from_command_line
 

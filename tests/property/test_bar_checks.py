@@ -35,7 +35,7 @@ def found(frame, ctx):
 def test_clean_sessions_raise_no_verdict_of_any_check(seed, count):
     frame, ctx, _ = sample(seed, count)
     assert check_bars(frame, ctx) == []
-    assert check_bars(frame, context(frame, as_of=micros(some_sessions(seed, count)[-1].closes_at))) == []
+    assert check_bars(frame, context(frame, complete_to=micros(some_sessions(seed, count)[-1].closes_at))) == []
 
 
 @quick
@@ -133,11 +133,11 @@ def test_one_bar_that_is_not_there_is_found(seed, count):
 def test_a_missing_bar_at_either_end_is_found_when_the_span_is_given(seed):
     frame, _, _ = sample(seed)
     session = some_sessions(seed)[0]
-    span = {"start": micros(session.opens_at), "as_of": micros(session.closes_at)}
+    span = {"start": micros(session.opens_at), "complete_to": micros(session.closes_at)}
     assert found(frame, context(frame, **span)) == []
     assert found(frame[1:], context(frame, **span)) == [("missing_bars", HARD, 1)]
     assert found(frame[:-1], context(frame, **span)) == [("missing_bars", HARD, 1)]
-    building = {**span, "as_of": span["as_of"] - 1}
+    building = {**span, "complete_to": span["complete_to"] - 1}
     assert found(frame[:-1], context(frame, **building)) == []  # the last minute had not ended
 
 

@@ -80,16 +80,17 @@ class Sessions:
 
 @dataclass(frozen=True)
 class Context:
-    """``sessions`` None: no check against the calendar. ``as_of``: microseconds since 1970, None for "no clock here".
+    """``sessions`` None: no check against the calendar. Times are microseconds since 1970; ``as_of`` None: no clock.
 
-    ``start``: from when on bars are expected; None means from each symbol's first bar. ``actions``: the dates, by
-    symbol, on which a corporate action is on file.
+    ``start`` and ``complete_to``: from when, and up to when, every bar is expected; None means from each symbol's first
+    bar, or up to its last. ``actions``: the dates, by symbol, on which a corporate action is on file.
     """
 
     limits: CheckLimits = field(default_factory=CheckLimits)
     sessions: Sessions | None = None
     as_of: int | None = None
     start: int | None = None
+    complete_to: int | None = None
     interval: int | None = None
     actions: Mapping[str, frozenset[date]] = field(default_factory=dict)
 

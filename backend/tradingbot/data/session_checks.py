@@ -26,8 +26,8 @@ NEW_YORK = ZoneInfo("America/New_York")
 def missing_bars(bars: SymbolBars, context: Context) -> Iterator[Verdict]:
     """H: a bar that the calendar expects and that is not there.
 
-    Expected is every interval of every session from ``context.start`` (else the first bar) to ``context.as_of`` (else
-    the last bar); an interval counts once it has ended. ``rows`` is the number of missing bars.
+    Expected is every interval of every session from ``context.start`` (else the first bar) that has ended by
+    ``context.complete_to`` (else to the last bar). ``rows`` is the number of missing bars.
     """
     sessions, interval = context.sessions, context.interval
     if bars.time is None or sessions is None or not interval or interval > DAY or not bars.zoned:
@@ -35,7 +35,9 @@ def missing_bars(bars: SymbolBars, context: Context) -> Iterator[Verdict]:
     times = bars.time if is_ascending(bars.time) else np.sort(bars.time)
     known = int(times[max(bars.fresh - 1, 0)]) if len(times) else None
     start = known if context.start is None or bars.fresh else context.start
-    last = context.as_of - interval if context.as_of is not None else (int(times[bars.end - 1]) if len(times) else None)
+    last = int(times[bars.end - 1]) if len(times) and bars.end else None
+    if context.complete_to is not None and bars.end == len(bars):
+        last = context.complete_to - interval
     if start is None or last is None:
         return
     if interval == DAY:
