@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from celery.schedules import crontab
 from django.core.exceptions import ImproperlyConfigured
 from pydantic import ValidationError
 
@@ -165,6 +166,16 @@ CELERY_BEAT_SCHEDULE = {
         "task": "tradingbot.kill_switch",
         "schedule": TRADINGBOT.kill_switch_seconds,
         "options": {"expires": max(TRADINGBOT.kill_switch_seconds, 2)},
+    },
+    "check-market-data": {
+        "task": "tradingbot.check_market_data",
+        "schedule": crontab(),
+        "options": {"expires": 60},
+    },
+    "check-bar-cache": {
+        "task": "tradingbot.check_bar_cache",
+        "schedule": crontab(minute=0, hour=11),
+        "options": {"expires": 3600},
     },
     "mark-accounts": {
         "task": "tradingbot.mark_accounts",

@@ -66,6 +66,7 @@ class Config(BaseSettings):
     statement_max_bytes: int = Field(32 * 1024 * 1024, ge=1024, le=1024**3)
     mail_to: str = ""
     mail_from: str = "tradingbot@localhost"
+    bar_grace_seconds: float = Field(30.0, ge=0, le=600)
     store_timeout_seconds: float = Field(0.5, gt=0, le=10)
     known_builds_only: bool = False
     modes_seconds: float = Field(15.0, gt=0, le=600)

@@ -14,8 +14,10 @@ from backend.tradingbot.core.errors import TradingbotError
 from backend.tradingbot.models import Account
 from backend.tradingbot.services import (
     anchors,
+    bar_cache,
     cancels,
     cash_flows,
+    data_checks,
     fills,
     journal_proof,
     kill_switch,
@@ -30,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 POLL_LOCK, RECOVERY_LOCK, MARK_LOCK, CASH_LOCK, REVALUE_LOCK = 7_301, 7_302, 7_303, 7_304, 7_305
 ANCHOR_LOCK, PROOF_LOCK, MODES_LOCK = 7_306, 7_307, 7_308
+DATA_LOCK, CACHE_LOCK = 7_310, 7_311
 
 
 @contextmanager
@@ -112,3 +115,17 @@ def watch_modes() -> None:
         if held:
             shadow.expire(clock=SYSTEM_CLOCK)
             mode_watch.watch(clock=SYSTEM_CLOCK)
+
+
+@shared_task(name="tradingbot.check_market_data")
+def check_market_data() -> None:
+    with singleton(DATA_LOCK) as held:
+        if held:
+            data_checks.check_market_data(clock=SYSTEM_CLOCK)
+
+
+@shared_task(name="tradingbot.check_bar_cache")
+def check_bar_cache() -> None:
+    with singleton(CACHE_LOCK) as held:
+        if held:
+            bar_cache.check_cache(actor="beat", clock=SYSTEM_CLOCK)

@@ -104,7 +104,7 @@ class BarCache:
         return sorted(path.name.removesuffix(MANIFEST) for path in self.root.glob(f"*{MANIFEST}"))
 
     def write(self, name: str, frame: pl.DataFrame, *, source: str, now: datetime) -> Manifest:
-        """Keep ``frame`` as ``name``, in place of what was there. Raises InvalidInputError for a bad name or no rows."""
+        """Keep ``frame`` as ``name``, in place of what was there. Raises InvalidInputError: a bad name, or no rows."""
         _check_name(name)
         if not len(frame) or "symbol" not in frame.columns:
             problem = "has no rows" if not len(frame) else "has no column symbol"

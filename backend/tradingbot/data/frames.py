@@ -76,6 +76,12 @@ class SymbolBars:
         return len(self) if self.until < 0 else self.until
 
 
+def no_bars(symbol: str) -> SymbolBars:
+    """A symbol without a single bar."""
+    nothing = np.zeros(0)
+    return SymbolBars(symbol, nothing, nothing, nothing, nothing, nothing, np.zeros(0, dtype=np.int64))
+
+
 @dataclass(frozen=True)
 class Bars:
     """The bars of one frame by symbol, and their interval in microseconds (None when it cannot be told)."""

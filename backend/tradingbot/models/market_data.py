@@ -126,7 +126,7 @@ class CheckRun(models.Model):
     kind = models.CharField(max_length=8, choices=[(name, name) for name in RUN_KINDS])
     subject = models.CharField(max_length=64)
     session = models.DateField(null=True, blank=True)
-    phase = models.CharField(max_length=8, blank=True)
+    phase = models.CharField(max_length=16, blank=True)
     started_at = models.DateTimeField()
     seconds = models.FloatField()
     symbols = models.PositiveIntegerField()
@@ -141,7 +141,9 @@ class CheckRun(models.Model):
         ordering = ["-id"]
         constraints = [
             models.UniqueConstraint(
-                fields=["subject", "session", "phase"], condition=Q(kind="full"), name="check_run_full_once"
+                fields=["subject", "session", "phase"],
+                condition=Q(kind="full", problem=""),
+                name="check_run_full_once",
             ),
         ]
         indexes = [models.Index(fields=["subject", "kind", "-id"], name="check_run_newest")]

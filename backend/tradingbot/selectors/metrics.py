@@ -15,9 +15,23 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from backend.tradingbot.core.clock import Clock
+from backend.tradingbot.data.calendar import is_open
 from backend.tradingbot.execution.order_state import OPEN
 from backend.tradingbot.infra.build_info import build_id, build_timestamp, lock_hash
-from backend.tradingbot.models import Break, Breaker, JournalAnchor, JournalEntry, JournalVerdict, Order, RiskRow
+from backend.tradingbot.models import (
+    BarConflict,
+    Break,
+    Breaker,
+    CheckRun,
+    DataStop,
+    Feed,
+    JournalAnchor,
+    JournalEntry,
+    JournalVerdict,
+    Order,
+    Quarantine,
+    RiskRow,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -149,7 +163,39 @@ def _proved_since() -> datetime | None:
     return min([*proved.values(), *([begun] if begun else [])], default=None)
 
 
-SECTIONS: list[Callable[[datetime], Iterator[Metric]]] = [build, breakers, orders, accounts, breaks, journal]
+def market_data(now: datetime) -> Iterator[Metric]:
+    stops = DataStop.objects.filter(released_at__isnull=True).values("check_name")
+    rows = stops.annotate(count=Count("symbol", distinct=True)).values_list("check_name", "count")
+    yield gauge("data_stops", "Symbols stopped by a check of market data.", ["check"], [([c], n) for c, n in rows])
+    conflicts = BarConflict.objects.filter(resolution="").count()
+    yield gauge("bar_conflicts_open", "Bars that came with other values, undecided.", [], [([], conflicts)])
+    yield gauge("data_quarantined", "Files and batches put into quarantine.", [], [([], Quarantine.objects.count())])
+    feeds = list(Feed.objects.filter(active=True))
+    heard = [(feed, max(feed.last_seen_at or feed.watched_since, feed.watched_since)) for feed in feeds]
+    yield gauge(
+        "feed_age_seconds",
+        "Seconds since any symbol of a feed was heard, at most since it has been watched.",
+        ["feed"],
+        [([feed.code], (now - last).total_seconds()) for feed, last in heard],
+    )
+    limits = [([feed.code], float(feed.max_silence_seconds)) for feed in feeds]
+    yield gauge("feed_max_silence_seconds", "How long a feed may be silent in its session.", ["feed"], limits)
+    sessions = [([feed.code], float(is_open(now, feed.session_calendar))) for feed in feeds]
+    yield gauge("feed_in_session", "1 while a feed's session is on.", ["feed"], sessions)
+    runs = CheckRun.objects.order_by("subject", "kind", "-id").distinct("subject", "kind")
+    ages = [([run.subject, run.kind], (now - run.started_at).total_seconds()) for run in runs]
+    yield gauge("data_check_age_seconds", "Seconds since the checks ran last.", ["subject", "kind"], ages)
+
+
+SECTIONS: list[Callable[[datetime], Iterator[Metric]]] = [
+    build,
+    breakers,
+    orders,
+    accounts,
+    breaks,
+    journal,
+    market_data,
+]
 
 
 class StateCollector(Collector):
