@@ -157,6 +157,7 @@ def test_a_clean_report_says_so_on_its_page(tmp_path):
     assert "Every check passed." in as_html(report)
 
 
+@pytest.mark.soak
 def test_memory_stays_bounded_whatever_the_size_of_the_file(tmp_path):
     """Five times the file costs the same: one block of text (here 2 MB), one piece of rows, the tails."""
     block = CLEAN.with_columns(symbol=pl.lit("AAPL")).write_csv()
