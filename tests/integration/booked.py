@@ -51,7 +51,7 @@ class Book:
         self.clock = FixedClock(START)
         self.account: Account = create_account(code=name, cash=CASH, broker_account=name, symbols=["AAPL"])
         if not StrategyRow.objects.filter(code="mean").exists():
-            create_strategy(code="mean")
+            create_strategy(code="mean", mode="live")
         self.strategy = StrategyRow.objects.get(code="mean")
         self.order = self.place("c-1", status, side)
 

@@ -30,7 +30,7 @@ def clock():
 
 @pytest.fixture
 def account(clock):
-    create_strategy(code="mean", clock=clock)
+    create_strategy(code="mean", mode="live", clock=clock)
     return create_account(code="main", cash=Decimal(100_000), broker_account="PA-MAIN", clock=clock)
 
 
