@@ -110,7 +110,8 @@ def test_an_account_without_position_or_order_in_the_feed_is_not_tripped(account
 def test_an_order_that_works_or_may_work_is_exposure_and_an_ended_one_is_not(account, clock, status, tripped):
     declare(clock)
     Order.objects.create(
-        account=account, strategy=create_strategy(code="plain", mode="live", clock=clock), client_order_id="a", symbol="TWO",
+        account=account, strategy=create_strategy(code="plain", mode="live", clock=clock), client_order_id="a",
+        symbol="TWO",
         side="buy", qty=1, type="market", time_in_force="day", status=status, created_at=clock.now(),
         updated_at=clock.now(),
     )  # fmt: skip
