@@ -78,7 +78,7 @@ def wider(gateway):
     bound = Account.objects.get(code="main")
     like = {"symbols": ["AAPL", "MSFT"], "session_calendar": "24/7", "limits": MAY_HAMMER}
     other = create_account(code="other", cash=Decimal(10_000), broker_account="PA-2", **like)
-    trend = create_strategy(code="trend", mode="live")
+    trend = create_strategy(code="trend")
     _, second = create_key(name="second", role="trader", account=bound, strategy=trend)
     _, third = create_key(name="third", role="trader", account=other, strategy=Strategy.objects.get(code="mean"))
     for symbol in ("AAPL", "MSFT"):
