@@ -174,6 +174,14 @@ def test_a_mark_of_the_close_holds_while_the_market_is_closed(account, clock):
     assert mark_account(account, clock=clock) is None
 
 
+def test_a_tick_from_the_future_is_no_mark(account, clock):
+    hold(account, 98, clock)
+    clock.step_wall(-2)
+    assert mark_account(account, clock=clock) == Decimal(99_200)
+    clock.step_wall(-1)
+    assert mark_account(account, clock=clock) is None
+
+
 def test_a_round_the_clock_mark_ages_at_any_hour(clock):
     account = create_account(
         code="day", cash=Decimal(100_000), broker_account="PA-1", session_calendar="24/7", clock=clock

@@ -25,12 +25,21 @@ from backend.tradingbot.services.orders import hot_state
 
 def shown(row: Breaker) -> dict[str, Any]:
     status = breakers.restore(row, SYSTEM_CLOCK).status()
+    day = row.state if row.session is not None and isinstance(row.state, dict) else {}
     return {
         "scope": row.scope,
         "tripped": row.tripped_at is not None,
         "reason": row.reason or None,
         "tripped_at": rfc3339(row.tripped_at),
         "cooldown_remaining_sec": status["cooldown_remaining_sec"],
+        "later_causes": status["later_causes"],
+        "holding_causes": status["holding_causes"],
+        "errors_last_min": status["errors_last_min"],
+        "session": None if row.session is None else str(row.session),
+        "start_equity": day.get("start_equity"),
+        "last_equity": day.get("last_equity"),
+        "realized_today": day.get("last_realized"),
+        "evaluated_at": rfc3339(row.evaluated_at),
         "may_reset": "the risk role, with a reason",
     }
 

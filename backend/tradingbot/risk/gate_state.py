@@ -56,7 +56,8 @@ def _check_evaluation(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
 
 
 def _too_old(age: Decimal | None, limit: Decimal) -> bool:
-    return age is None or age > limit
+    """Too long ago, or so far in the future that a clock was stepped: neither says anything about now."""
+    return age is None or not -limit <= age <= limit
 
 
 def _last_look(whose: str, snapshot: RiskSnapshot) -> str:

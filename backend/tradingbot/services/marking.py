@@ -139,12 +139,15 @@ def _value(cash: Decimal | None, held: Mapping[str, Decimal], quotes: Quotes, ac
 
 
 def _is_fresh(quote: Quote, account: Account, now: datetime) -> bool:
-    """While the account's market is closed its marks do not age: the last price of the day is the close's."""
+    """While the account's market is closed its marks do not age: the last price of the day is the close's.
+
+    A tick from the future says that a clock was stepped: its age is not known.
+    """
     age = now - quote.as_of
+    if not -feeds.CLOCK_SKEW <= age <= LONGEST_CLOSE:
+        return False
     if age.total_seconds() <= account.max_mark_age_seconds:
         return True
-    if age > LONGEST_CLOSE:
-        return False
     return seconds_open_between(quote.as_of, now, account.session_calendar) <= account.max_mark_age_seconds
 
 
@@ -206,7 +209,7 @@ def judge_firm(guard: LockedBreaker) -> None:
     """
     parts, now = firm_parts(), guard.clock.now()
     longest = timedelta(seconds=3 * settings.TRADINGBOT.mark_seconds)
-    if not parts or any(part.evaluated_at is None or now - part.evaluated_at > longest for part in parts):
+    if not parts or any(part.evaluated_at is None or abs(now - part.evaluated_at) > longest for part in parts):
         return
     starts, realized = _sum([part.start for part in parts]), _sum([part.realized or "0" for part in parts])
     if starts is None or realized is None:
