@@ -316,6 +316,8 @@ def test_what_was_realised_on_earlier_days_does_not_count(account, clock):
     Position.objects.filter(symbol="OLD").update(realized_pnl=-10_000)
     mark_realized(account, clock=clock)
     assert (breaker().reason, breaker().state["last_realized"]) == ("", "-5000")
+    mark_account(account, clock=clock)
+    assert (breaker().reason, breaker().state["last_realized"]) == ("", "-5000")
 
 
 def test_a_realised_figure_waits_until_the_day_has_begun(account, clock):
