@@ -205,6 +205,8 @@ class Saboteur:
         for entry in [entry for entry in self._later if entry[0] <= now]:
             self._later.remove(entry)
             _, pid, number, name = entry
+            if number is signal.SIGKILL and pid in self.house.processes("worker"):
+                self._deaths["worker"].append(now)
             if pid in self.house.everyone() and self.house.signal_pid(pid, number) and number is signal.SIGKILL:
                 self.record.add(name, self.tally.now_in_flight(), kill=True)
 

@@ -35,12 +35,12 @@ class Plan:
 
     seed: str = "1"
     clients: int = 8
-    pause: float = 0.35
+    pause: float = 0.6
     counts: Counts = field(default_factory=Counts)
     only: frozenset[str] | None = None
     gap: float = 0.7
     broker_gap: float | None = 2.0
-    seconds: float = 1_600.0
+    seconds: float = 1_800.0
     quiet_seconds: float = 150.0
     orders: int = 5_000
     kills_needed: int = 200
