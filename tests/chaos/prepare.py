@@ -17,7 +17,7 @@ def main() -> None:
 
     Account.objects.filter(code="demo").update(symbols=SYMBOLS, max_tick_age_seconds=30, max_mark_age_seconds=300)
     ApiKey.objects.filter(name="demo-trader").update(feed_symbols=SYMBOLS)
-    Breaker.objects.update(max_error_rate_per_min=6, max_data_staleness_sec=60, cooldown_sec=2, max_daily_drawdown=0.5)
+    Breaker.objects.update(max_error_rate_per_min=12, max_data_staleness_sec=60, cooldown_sec=2, max_daily_drawdown=0.5)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ class Run:
         began, trading, breaking = time.monotonic(), threading.Event(), threading.Event()
         share = len(SYMBOLS) // self.plan.clients
         with self._threads() as start:
-            start(self._feed.run, breaking, 2.0)
+            start(self._feed.run, breaking, 4.0)
             start(self._officer.run, breaking)
             for number in range(self.plan.clients):
                 own = SYMBOLS[number * share : (number + 1) * share]
