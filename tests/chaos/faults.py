@@ -23,6 +23,7 @@ from tests.chaos.house import House
 # The supervisor gives up at the sixth death of a part within a minute; a plan that stays below it tests the order path.
 DEATHS_A_MINUTE = 4
 CLAIM_SECONDS = 15.0
+LATE_SECONDS = 25.0  # longer than the quiet window: the order is given up first, and arrives after all
 
 WEB_POINTS = (
     "submit.id_claimed",
@@ -126,6 +127,7 @@ class Saboteur:
         self.random = random.Random(f"{seed}/saboteur")
         self.broker_random = random.Random(f"{seed}/broker")
         self._later: list[tuple[float, int, signal.Signals, str]] = []
+        self.quiet_after = 0.0
         self._deaths: defaultdict[str, deque[float]] = defaultdict(deque)
 
     # -- the plan
@@ -234,7 +236,8 @@ class Saboteur:
         if found is None:
             return False
         if action is Action.STOP:
-            self._later.append((time.monotonic() + self.random.uniform(1, 6), found.pid, signal.SIGCONT, ""))
+            longest = LATE_SECONDS if point == "submit.send_begins" else 6.0
+            self._later.append((time.monotonic() + self.random.uniform(1, longest), found.pid, signal.SIGCONT, ""))
         if action is Action.STEP_CLOCK:
             self._later.append((time.monotonic() + 4, found.pid, signal.SIGKILL, "kill after a clock jump"))
         subject = {found.subject} if found.subject else set()
@@ -306,6 +309,9 @@ class Saboteur:
         body = {"mode": mode, "target": target, "times": pick.randint(1, 3)}
         if mode in BROKER_SECONDS:
             body["seconds"] = BROKER_SECONDS[mode]
+        if mode == "late_arrival":
+            body["seconds"] = seconds = pick.choice([4.0, LATE_SECONDS])
+            self.quiet_after = max(self.quiet_after, time.monotonic() + seconds + 8.0)
         before = self.tally.now_in_flight()
         if not self._arm_broker(body):
             return False

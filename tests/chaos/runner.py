@@ -197,7 +197,7 @@ class Run:
                             self.tally.trouble(f"closing {type(error).__name__}")
             elif not quiet_since:
                 quiet_since = now
-            elif now - quiet_since > 5.0:
+            elif now - quiet_since > 5.0 and now > self.saboteur.quiet_after:
                 return
             time.sleep(0.5)
         left = sorted(f"{name} {status}" for name, status in self._left().items())
