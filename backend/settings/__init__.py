@@ -110,7 +110,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["backend.tradingbot.api.parsing.ExactJSONParser"],
     "EXCEPTION_HANDLER": "backend.tradingbot.api.errors.problem_response",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "backend.tradingbot.api.schema.NamedCalls",
     "UNAUTHENTICATED_USER": None,
 }
 SPECTACULAR_SETTINGS = {

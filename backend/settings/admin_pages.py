@@ -42,7 +42,21 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     _page("Breakers", "electric_bolt", "breaker"),
                     _page("Breaker events", "history", "breakerevent"),
+                    _page("Trading states", "traffic", "tradingstate"),
+                    _page("Limits", "speed", "limitversion"),
+                    _page("Permits", "approval", "permit"),
+                    _page("Exposure by account", "donut_large", "accountexposure"),
+                    _page("Exposure by name", "donut_small", "nameexposure"),
                     _page("Cash and equity", "savings", "riskrow"),
+                ],
+            },
+            {
+                "title": "Books",
+                "items": [
+                    _page("Breaks", "difference", "break"),
+                    _page("Blocks", "front_hand", "reconciliationblock"),
+                    _page("Cash flows", "payments", "cashflow"),
+                    _page("Attestations", "draw", "attestation"),
                 ],
             },
             {
@@ -59,6 +73,7 @@ UNFOLD: dict[str, Any] = {
                     _page("Accounts", "account_balance", "account"),
                     _page("Strategies", "psychology", "strategy"),
                     _page("API keys", "key", "apikey"),
+                    _page("Feeds", "rss_feed", "feed"),
                 ],
             },
             {

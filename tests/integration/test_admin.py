@@ -6,13 +6,26 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.models import Session
 from django.urls import reverse
 
+from backend.tradingbot.admin.others import may_have_a_page
+from backend.tradingbot.admin.rendering import facts
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
-from backend.tradingbot.models import Account, ApiKey, Breaker, BreakerEvent, Execution, JournalEntry, Order, Strategy
+from backend.tradingbot.models import (
+    Account,
+    ApiKey,
+    Breaker,
+    BreakerEvent,
+    Execution,
+    JournalEntry,
+    Order,
+    Strategy,
+    TradingState,
+)
 from backend.tradingbot.services import breakers
 from backend.tradingbot.services.accounts import create_account, create_strategy
 from backend.tradingbot.services.keys import create_key
@@ -300,6 +313,42 @@ class TestAccounts:
             assert boss.post(page(f"{name}_delete", row.pk), {"post": "yes"}).status_code == 403
         user = User.objects.get()
         assert boss.post(reverse("admin:auth_user_delete", args=[user.pk]), {"post": "yes"}).status_code == 403
+
+
+def test_every_table_of_the_bot_has_a_page():
+    shown = {model for model in admin.site._registry if model._meta.app_label == "tradingbot"}
+    assert shown == {model for model in apps.get_app_config("tradingbot").get_models() if may_have_a_page(model)}
+
+
+class TestTradingStates:
+    def address(self, act):
+        return page(f"tradingstate_{act}", TradingState.objects.get(scope=SCOPE).pk)
+
+    def test_a_halt_is_set_with_the_name_and_the_reason(self, sign_in, account):
+        browser = sign_in("trip_breaker", "view_tradingstate")
+        assert browser.post(self.address("halt"), {"reason": ""}).status_code == 422
+        assert browser.post(self.address("halt"), {"reason": "odd fills"}).status_code == 302
+        row = TradingState.objects.get(scope=SCOPE)
+        assert (row.state, row.actor, row.reason) == ("halted", "admin:ann", "odd fills")
+
+    def test_who_may_restrict_may_not_re_activate_by_that(self, sign_in, account):
+        browser = sign_in("trip_breaker", "view_tradingstate")
+        browser.post(self.address("reduce_only"), {"reason": "calm down"})
+        assert browser.post(self.address("activate"), {"reason": "go"}).status_code == 403
+        assert TradingState.objects.get(scope=SCOPE).state == "reducing"
+
+    def test_re_activating_has_a_permission_of_its_own(self, sign_in, account):
+        browser = sign_in("trip_breaker", "reset_breaker", "view_tradingstate")
+        browser.post(self.address("halt"), {"reason": "stop"})
+        browser.post(self.address("activate"), {"reason": "go"})
+        row = TradingState.objects.get(scope=SCOPE)
+        assert (row.state, row.reason) == ("active", "go")
+
+
+def test_what_lies_deep_is_folded_and_never_markup():
+    text = str(facts({"a": {"b": {"c": "<i>"}}, "list": ["x", "y"], "empty": {}, "on": True}))
+    assert text.count("<dl") == 2 and "<details" in text and "&lt;i&gt;" in text and "<i>" not in text
+    assert "x, y" in text and "yes" in text
 
 
 def test_an_order_shows_each_gate_with_the_failed_ones_first(boss, account):

@@ -93,3 +93,11 @@ def test_the_call_on_every_tick_refuses_a_negative_count() -> None:
     update_prometheus_metrics(staleness_sec=0.5, circuit_open=True)
     with pytest.raises(ValueError, match="ticks must not be negative"):
         update_prometheus_metrics(ticks=-1)
+
+
+def test_a_process_that_just_made_its_file_does_not_break_a_scrape(client, settings, tmp_path, monkeypatch) -> None:
+    settings.TRADINGBOT = settings.TRADINGBOT.model_copy(update={"metrics_public": True})
+    (tmp_path / "counter_1.db").touch()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setattr("backend.tradingbot.api.metrics.time.sleep", lambda _: (tmp_path / "counter_1.db").unlink())
+    assert client.get("/metrics").status_code == 200

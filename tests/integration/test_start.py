@@ -112,6 +112,7 @@ def unsafe_database() -> Iterator[str]:
         server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
+@pytest.mark.stack
 def test_web_worker_beat_and_migrations_all_refuse_an_unsafe_database(unsafe_database, tmp_path):
     celery = ["-m", "celery", "-A", "backend.celery_app"]
     starts = {

@@ -3,6 +3,31 @@
 One module a subject; importing it registers its pages.
 """
 
-from backend.tradingbot.admin import accounts, breakers, journal, keys, orders, strategies, users
+from backend.tradingbot.admin import (
+    accounts,
+    books,
+    breakers,
+    journal,
+    keys,
+    limits,
+    orders,
+    strategies,
+    trading_states,
+    users,
+)
 
-__all__ = ["accounts", "breakers", "journal", "keys", "orders", "strategies", "users"]
+from backend.tradingbot.admin import others  # isort: skip  # after all that have pages of their own
+
+__all__ = [
+    "accounts",
+    "books",
+    "breakers",
+    "journal",
+    "keys",
+    "limits",
+    "orders",
+    "others",
+    "strategies",
+    "trading_states",
+    "users",
+]

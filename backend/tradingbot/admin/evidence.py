@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from django.contrib.auth.models import PermissionsMixin
 from django.core.exceptions import FieldDoesNotExist
-from django.db.models import Model
+from django.db.models import JSONField, Model
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin, TabularInline
 
@@ -58,7 +58,7 @@ class Shown:
         return cache[name]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        rest = [f.name for f in self.model._meta.fields if f.name not in {*self._named(), *self.hidden, "id"}]
+        rest = self._rest()
         groups = [*self.groups, *([("Other", rest)] if rest else [])] if self.groups else [(None, rest)]
         return [(title, {"fields": [self._row(names) for names in rows]}) for title, rows in groups]
 
@@ -69,12 +69,24 @@ class Shown:
     def _named(self) -> list[str]:
         return [name for _, rows in self.groups for names in rows for name in names.split()]
 
+    def _rest(self) -> list[str]:
+        """The fields that no group names, two to a row; JSON has a row of its own."""
+        left = [f for f in self.model._meta.fields if f.name not in {*self._named(), *self.hidden, "id"}]
+        short = [field.name for field in left if not isinstance(field, JSONField)]
+        pairs = [" ".join(short[place : place + 2]) for place in range(0, len(short), 2)]
+        return pairs + [field.name for field in left if isinstance(field, JSONField)]
+
     def _row(self, names: str) -> Any:
         fields = tuple(self._shown(name) for name in names.split())
         return fields[0] if len(fields) == 1 else fields
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        return [self._shown(name) for name in self.list_display]  # type: ignore[attr-defined]
+        """What the page names, else the first fields that are short."""
+        named = list(self.list_display)  # type: ignore[attr-defined]
+        if named == ["__str__"]:
+            short = [field.name for field in self.model._meta.fields if not isinstance(field, JSONField)]
+            named = [name for name in short if name != "id"][:8]
+        return [self._shown(name) for name in named]
 
 
 class EvidenceAdmin(ReadOnly, Shown, ModelAdmin):

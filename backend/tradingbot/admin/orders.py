@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from backend.tradingbot.admin.evidence import EvidenceAdmin, EvidenceInline
-from backend.tradingbot.admin.rendering import decision_table, label
+from backend.tradingbot.admin.rendering import decision_table, folded, label
 from backend.tradingbot.models import Execution, Order, Position
 
 STATUS_LABELS = {
@@ -55,13 +55,13 @@ class OrderAdmin(EvidenceAdmin):
     search_fields = ["client_order_id", "broker_order_id", "trace_id", "symbol"]
     inlines = [ExecutionInline]
     change_form_before_template = "admin/tradingbot/decision.html"
-    hidden = ["decision", "status"]
+    hidden = ["decision", "status", "snapshot"]
     groups = [
         (None, ["client_order_id badge", "account strategy", "symbol side", "qty limit_price", "type time_in_force"]),
         ("At the broker", ["broker_order_id", "filled_qty avg_price", "send_by cancel_requested_at"]),
         ("Record", ["created_at updated_at", "in_journal", "trace_id build_id"]),
         ("What the broker said", ["evidence"]),
-        ("What the decision saw", ["snapshot"]),
+        ("What the decision saw", ["seen"]),
     ]
 
     @display(description="Status", label=STATUS_LABELS, ordering="status")
@@ -71,6 +71,10 @@ class OrderAdmin(EvidenceAdmin):
     @display(description="Status")
     def badge(self, row: Order) -> SafeString:
         return label(row.status, STATUS_LABELS.get(row.status, ""))
+
+    @display(description="Snapshot")
+    def seen(self, row: Order) -> SafeString | str:
+        return folded(row.snapshot)
 
     @display(description="Refused by")
     def refused_by(self, row: Order) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -23,19 +24,30 @@ def label(text: str, variant: str = "") -> SafeString:
     return SafeString(render_to_string("unfold/helpers/label.html", {"text": text, "variant": variant}))
 
 
-def facts(values: Any) -> SafeString | str:
-    """A JSON value as a table of names and values; a list or a plain value as text."""
-    if isinstance(values, list | tuple):
-        return ", ".join(_text(value) for value in values) or "-"
-    if not isinstance(values, Mapping):
-        return _text(values)
+def facts(values: Any, depth: int = 0) -> SafeString | str:
+    """A JSON value as a table of names and values, a table in a table at most; what lies deeper as indented JSON."""
+    nested = isinstance(values, Mapping) or (isinstance(values, list | tuple) and any(map(_is_nested, values)))
+    if not values or not nested:
+        return ", ".join(map(_text, values)) or "-" if isinstance(values, list | tuple | Mapping) else _text(values)
+    if depth > 1 or not isinstance(values, Mapping):
+        return folded(values)
+    rows = [(capfirst(str(name).replace("_", " ")), facts(value, depth + 1)) for name, value in values.items()]
+    return SafeString(render_to_string("admin/tradingbot/facts.html", {"rows": rows}))
+
+
+def folded(values: Any) -> SafeString | str:
+    """A JSON value as indented text that opens on a click."""
     if not values:
         return "-"
-    rows = [
-        (capfirst(str(name).replace("_", " ")), facts(value) if isinstance(value, Mapping | list) else _text(value))
-        for name, value in values.items()
-    ]
-    return SafeString(render_to_string("admin/tradingbot/facts.html", {"rows": rows}))
+    text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False, default=str)
+    return format_html(
+        '<details class="folded"><summary>{} {}</summary><pre>{}</pre></details>',
+        len(values), "entries" if isinstance(values, list | tuple) else "fields", text,
+    )  # fmt: skip
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, Mapping | list | tuple)
 
 
 def _text(value: Any) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import time
 
 from django.conf import settings
 from django.http import HttpResponse
@@ -15,6 +17,8 @@ from rest_framework.views import APIView
 
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.selectors.metrics import StateCollector
+
+LOOKS, PAUSE_SECONDS = 5, 0.02
 
 
 class MayScrape(BasePermission):
@@ -31,9 +35,22 @@ class Metrics(APIView):
     def get(self, request: Request) -> HttpResponse:
         state = CollectorRegistry(auto_describe=False)
         state.register(StateCollector(SYSTEM_CLOCK))
-        counted: CollectorRegistry = REGISTRY
-        if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-            counted = CollectorRegistry()
-            MultiProcessCollector(counted)
-        body = generate_latest(counted) + generate_latest(state)
-        return HttpResponse(body, content_type=CONTENT_TYPE_LATEST)
+        return HttpResponse(_counted() + generate_latest(state), content_type=CONTENT_TYPE_LATEST)
+
+
+def _counted() -> bytes:
+    """What all processes counted. A process that just starts has made its file and not yet filled it: look again."""
+    if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        return generate_latest(REGISTRY)
+    for _ in range(LOOKS - 1):
+        try:
+            return _merged()
+        except struct.error:
+            time.sleep(PAUSE_SECONDS)
+    return _merged()
+
+
+def _merged() -> bytes:
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    return generate_latest(registry)

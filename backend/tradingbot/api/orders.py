@@ -132,12 +132,7 @@ class Orders(APIView):
         submission = submit_order(intent, account=account, strategy=strategy, actor=caller(request).name)
         return rendered(submission.order, replayed=submission.replayed)
 
-    @extend_schema(
-        operation_id="orders_list",
-        responses={200: dict},
-        summary="The newest orders of an account",
-        parameters=[ACCOUNT],
-    )
+    @extend_schema(responses={200: dict}, summary="The newest orders of an account", parameters=[ACCOUNT])
     def get(self, request: Request) -> JsonResponse:
         account = _account(request)
         rows = Order.objects.select_related("account", "strategy", "shadow").filter(account__code=account)[:200]

@@ -12,7 +12,6 @@ from backend.tradingbot.api import (
     metrics,
     operations,
     orders,
-    schema,  # noqa: F401  importing it registers the keys with the schema
     strategies,
     trading_states,
 )
