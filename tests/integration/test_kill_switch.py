@@ -12,8 +12,20 @@ import pytest
 import requests
 from django.db import connection
 
+from backend.tradingbot.brokers.alpaca import AlpacaClient
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, FixedClock
-from backend.tradingbot.models import Account, JournalEntry, KillSwitchRun, Order, Position, RiskRow, Strategy
+from backend.tradingbot.models import (
+    Account,
+    AccountExposure,
+    JournalEntry,
+    KillSwitchRun,
+    NameExposure,
+    Order,
+    Position,
+    RiskRow,
+    SharedHeadroom,
+    Strategy,
+)
 from backend.tradingbot.services import fills, journal, kill_switch, recovery
 from backend.tradingbot.services.accounts import create_account, create_strategy
 from backend.tradingbot.services.keys import create_key
@@ -91,6 +103,18 @@ def wider(gateway):
     return gateway
 
 
+def assert_exposure_is_that_of_the_open_orders():
+    """Account, name and shared sums, against what is open: every order here is for one share at 90, marked at 100."""
+    still = Order.objects.filter(status="accepted").values_list("account__code", "strategy__code", "symbol")
+    gross = {code: Decimal(100) * sum(a == code for a, _, _ in still) for code in ("main", "other")}
+    assert dict(AccountExposure.objects.values_list("account__code", "gross")) == gross
+    named = {(a, s): g for a, s, g in NameExposure.objects.values_list("account__code", "symbol", "gross") if g}
+    assert named == {pair: 100 * sum((a, s) == pair for a, _, s in still) for pair in {(a, s) for a, _, s in still}}
+    shared = dict(SharedHeadroom.objects.values_list("scope", "reserved"))
+    assert shared["firm"] == 100 * len(still)
+    assert shared["symbol:MSFT"] == 100 * sum(s == "MSFT" for _, _, s in still)
+
+
 @pytest.mark.parametrize(
     ("scope", "left"),
     [
@@ -104,6 +128,7 @@ def wider(gateway):
 def test_it_cancels_what_its_scope_covers_and_nothing_else(wider, broker, scope, left):
     run = finish(wider, pull(wider, scope))
     assert run["stage"] == "done"
+    assert_exposure_is_that_of_the_open_orders()
     assert {name for name, status in statuses(broker, wider).items() if status == "new"} == left
     assert {o["client_order_id"].removeprefix(f"{wider.prefix}-") for o in run["orders"]} == {
         "plain", "symbol", "strategy", "account",
@@ -264,20 +289,25 @@ def test_it_flattens_in_slices_through_the_order_path(gateway, broker, settings)
     assert journal.verify("account:main").intact
 
 
+def falls(broker, price):
+    """The broker's market moves; the gateway's last tick does not know it yet."""
+    quote = {"symbol": "AAPL", "last": price, "bid": price, "ask": price}
+    url = f"{broker.url}/paper/quotes"
+    requests.post(url, json={"quotes": [quote]}, headers=BROKER_HEADERS, timeout=10).raise_for_status()
+
+
 def test_a_slice_that_is_not_executed_is_made_anew_at_the_market(gateway, broker):
     hold(gateway, broker, "bought")
-    gateway.tick(price="80.00")  # the broker's market, which the gateway's last tick does not know yet
-    row = {"price": "100.00", "bid": "100.00", "ask": "100.00", "as_of": datetime.now(UTC).isoformat()}
-    hot_state().store([("AAPL", row)])
+    falls(broker, "98.90")
     clock = FixedClock(datetime.now(UTC))
     answer = pull(gateway, "account:main", flatten=True)
     run = finish(gateway, answer, clock, passes=2)
     assert (run["stage"], run["open_positions"]) == ("flattening", 1)
-    gateway.tick(price="80.00")
-    clock.advance(6)
+    assert gateway.tick(price="98.90").json()["accepted"] == 1
+    clock.advance(60)
     run = finish(gateway, answer, clock)
     slices = Order.objects.filter(strategy__code="flatten").order_by("id").values_list("limit_price", "status")
-    assert list(slices) == [(Decimal(99), "canceled"), (Decimal("79.2"), "filled")]
+    assert list(slices) == [(Decimal(99), "canceled"), (Decimal("97.91"), "filled")]
     assert (run["stage"], Position.objects.get().qty) == ("done", 0)
 
 
@@ -410,3 +440,15 @@ def test_five_hundred_open_orders_are_gone_soon_and_posts_meanwhile_are_denied(g
     assert RiskRow.objects.get(pk="account:main").reserved_cash == 0
     with capsys.disabled():
         print(f"\nkill switch, 500 open: {at_the_broker:.2f} s at the broker, {in_the_books:.2f} s in the books")
+
+
+def test_many_orders_that_ended_at_once_are_read_by_a_listing(gateway, broker, monkeypatch):
+    gateway.tick()
+    for number in range(25):
+        gateway.order(str(number), **RESTING)
+    requests.delete(f"{broker.url}/v2/orders", headers=BROKER_HEADERS, timeout=10).raise_for_status()
+    asked = []
+    monkeypatch.setattr(AlpacaClient, "get_order", lambda self, broker_id: asked.append(broker_id))
+    fills.poll_account(Account.objects.get(code="main"), clock=SYSTEM_CLOCK)
+    assert set(Order.objects.values_list("status", flat=True)) == {"canceled"}
+    assert asked == []

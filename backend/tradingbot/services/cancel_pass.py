@@ -76,7 +76,9 @@ def settle(run: KillSwitchRun, *, clock: Clock) -> None:
             take_view(row, order, seen, cause="broker", clock=clock)
 
     try:
-        mass_cancel.for_each_locked([order for order in working if order.broker_order_id in found], take_in)
+        mass_cancel.for_each_locked(
+            [order for order in working if order.broker_order_id in found], take_in, clock=clock
+        )
     except IllegalTransitionError as error:  # the poll journals it, order by order
         log.warning("kill_switch_settles_singly", run=run.token, problem=error.message)
     for account in Account.objects.filter(pk__in=open_orders(run.scope).order_by().values("account")):

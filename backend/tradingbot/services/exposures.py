@@ -8,7 +8,9 @@ order that finds too little headroom takes none. What ends or fills gives back u
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -58,6 +60,7 @@ part AS (
   SELECT %(account)s, %(strategy)s, %(symbol)s, %(part_position)s, %(part_gross)s FROM enough WHERE yes
   ON CONFLICT (account_id, strategy_id, symbol) DO UPDATE SET position = excluded.position, gross = excluded.gross)
 SELECT coalesce(array_agg(scope), '{}') FROM taken"""
+ENDED_TOGETHER: ContextVar[dict[tuple[int, int, str], Order] | None] = ContextVar("ended_together", default=None)
 GIVE_BACK = "UPDATE tradingbot_sharedheadroom SET reserved = reserved - %s WHERE scope = ANY(%s)"
 LOCK = """
 SELECT scope, reserved::text FROM tradingbot_sharedheadroom WHERE scope = ANY(%s) ORDER BY scope FOR UPDATE"""
@@ -98,9 +101,27 @@ def locked_headroom(intent: OrderIntent) -> Mapping[str, str]:
         return dict(cursor.fetchall())
 
 
+@contextmanager
+def once_a_name(*, now: datetime) -> Iterator[None]:
+    """Many orders end in one transaction: each name is brought up to date once, at the end of the block. The rows that
+    are shared with other accounts are then held for a moment only."""
+    ended: dict[tuple[int, int, str], Order] = {}
+    token = ENDED_TOGETHER.set(ended)
+    try:
+        yield
+    finally:
+        ENDED_TOGETHER.reset(token)
+    for _, order in sorted(ended.items()):
+        follow(order, now=now)
+
+
 def follow(order: Order, *, now: datetime, executed: Decimal = Decimal(0), price: Decimal | None = None) -> None:
     """Bring a name up to date after ``order`` ended or was executed by ``executed`` (signed) at ``price``; position and
     order are saved already."""
+    together = ENDED_TOGETHER.get()
+    if together is not None and not executed:
+        together[order.account.pk, order.strategy.pk, order.symbol] = order
+        return
     found = name_now(order.account.pk, order.strategy.pk, order.symbol, now)
     unit = found.unit or unit_by_fill(order.symbol, price, now)
     name = name_risk(unit, *found.quantities)

@@ -21,7 +21,7 @@ from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.execution.order_state import Event, Status
 from backend.tradingbot.models import Order, RiskRow
 from backend.tradingbot.selectors.scopes import open_orders
-from backend.tradingbot.services import journal
+from backend.tradingbot.services import exposures, journal
 from backend.tradingbot.services.locks import account_scope, locked_risk
 from backend.tradingbot.services.order_life import transition
 
@@ -112,10 +112,10 @@ def note(orders: Iterable[Order], outcomes: Mapping[str, Outcome], *, actor: str
             transition(row, order, Event.REQUEST_CANCEL, evidence, cause=actor, clock=clock)
 
     asked = [order for order in orders if outcomes.get(order.broker_order_id or "", WISHED).word in LEFT]
-    for_each_locked(asked, request)
+    for_each_locked(asked, request, clock=clock)
 
 
-def for_each_locked(orders: Iterable[Order], act: Callable[[RiskRow, Order], None]) -> None:
+def for_each_locked(orders: Iterable[Order], act: Callable[[RiskRow, Order], None], *, clock: Clock) -> None:
     """``act`` on every order with its account's risk row, both locked and as they are now.
 
     A transaction holds at most ``BATCH`` of them: many orders do not cost a commit each, and nobody waits for long.
@@ -124,7 +124,7 @@ def for_each_locked(orders: Iterable[Order], act: Callable[[RiskRow, Order], Non
     for code, group in groupby(by_account, key=lambda order: order.account.code):
         ids = [order.pk for order in group]
         for start in range(0, len(ids), BATCH):
-            with locked_risk(account_scope(code)) as row:
+            with locked_risk(account_scope(code)) as row, exposures.once_a_name(now=clock.now()):
                 rows = Order.objects.select_related("account", "strategy").select_for_update(of=("self",))
                 for order in rows.filter(pk__in=ids[start : start + BATCH]).order_by("pk"):
                     act(row, order)

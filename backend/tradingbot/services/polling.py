@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 SKEW = timedelta(minutes=5)  # between our clock and the broker's
 SWEEP_PAUSE = timedelta(seconds=30)
+MANY = 20
 
 
 def poll_account(account: Account, *, clock: Clock) -> int:
@@ -64,13 +65,24 @@ def _read_orders(account: Account, client: AlpacaClient, clock: Clock) -> int:
         .order_by("id")
     )
     open_there = {order.broker_order_id: order for order in client.list_open_orders()}
+    closed = _closed(client, [order for order in ours if order.broker_order_id not in open_there])
     booked = 0
     for order in ours:
-        found = open_there.pop(order.broker_order_id, None) or client.get_order(order.broker_order_id)
+        listed = open_there.pop(order.broker_order_id, None) or closed.get(order.broker_order_id)
+        found = listed or client.get_order(order.broker_order_id)
         booked += _read_order(order, found, client, clock)
     for found in open_there.values():
         _read_unmatched(account, found, client, clock)
     return booked
+
+
+def _closed(client: AlpacaClient, ended: list[Order]) -> dict[str, BrokerOrder]:
+    """Many that ended at once (a cancel of all, the end of a session) are read by a listing, not one by one: a broker
+    allows so many requests a minute."""
+    if len(ended) < MANY:
+        return {}
+    since = _since(min(order.created_at for order in ended))
+    return {order.broker_order_id: order for order in client.list_orders("closed", after=since)}
 
 
 def _read_order(order: Order, found: BrokerOrder | None, client: AlpacaClient, clock: Clock) -> int:
