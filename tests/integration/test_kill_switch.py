@@ -23,8 +23,10 @@ from backend.tradingbot.models import (
     Order,
     Position,
     RiskRow,
+    ShadowOrder,
     SharedHeadroom,
     Strategy,
+    StrategyBuild,
 )
 from backend.tradingbot.services import fills, journal, kill_switch, recovery
 from backend.tradingbot.services.accounts import create_account, create_strategy
@@ -90,7 +92,7 @@ def wider(gateway):
     bound = Account.objects.get(code="main")
     like = {"symbols": ["AAPL", "MSFT"], "session_calendar": "24/7", "limits": MAY_HAMMER}
     other = create_account(code="other", cash=Decimal(10_000), broker_account="PA-2", **like)
-    trend = create_strategy(code="trend")
+    trend = create_strategy(code="trend", mode="live")
     _, second = create_key(name="second", role="trader", account=bound, strategy=trend)
     _, third = create_key(name="third", role="trader", account=other, strategy=Strategy.objects.get(code="mean"))
     for symbol in ("AAPL", "MSFT"):
@@ -452,3 +454,27 @@ def test_many_orders_that_ended_at_once_are_read_by_a_listing(gateway, broker, m
     fills.poll_account(Account.objects.get(code="main"), clock=SYSTEM_CLOCK)
     assert set(Order.objects.values_list("status", flat=True)) == {"canceled"}
     assert asked == []
+
+
+def test_the_shadow_book_ends_with_the_switch(gateway, broker):
+    StrategyBuild.objects.update(mode="shadow")
+    gateway.tick()
+    placed = gateway.order("shadowed", **RESTING)
+    assert (placed.status_code, placed.json()["mode"]) == (201, "shadow")
+    answer = pull(gateway, "account:main")
+    assert outcomes(answer.json(), gateway) == {"shadowed": ("simulated", "canceled")}
+    assert finish(gateway, answer)["stage"] == "done"
+    assert ShadowOrder.objects.get().status == "canceled"
+    assert f"{gateway.prefix}-shadowed" not in broker.ids()
+
+
+def test_cancel_all_ends_the_shadow_book_as_well(gateway, broker):
+    gateway.tick()
+    gateway.order("live", **RESTING)
+    StrategyBuild.objects.update(mode="shadow")
+    gateway.order("shadowed", **RESTING)
+    answer = gateway.call("POST", "orders/cancel-all", {"account": "main"}).json()["orders"]
+    assert {(o["client_order_id"].removeprefix(f"{gateway.prefix}-"), o["outcome"], o["status"]) for o in answer} == {
+        ("live", "cancel_requested", "pending_cancel"),
+        ("shadowed", "simulated", "canceled"),
+    }

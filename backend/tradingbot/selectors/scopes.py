@@ -38,6 +38,12 @@ def open_orders(scope: str) -> QuerySet[Order]:
     return rows.filter(covered_by(scope), status__in=[status.value for status in OPEN]).order_by("id")
 
 
+def simulated_orders(scope: str) -> QuerySet[Order]:
+    """Every order of ``scope`` with a part in the shadow book that is still open there."""
+    rows = Order.objects.select_related("account", "strategy")
+    return rows.filter(covered_by(scope), shadow__status="open").order_by("id")
+
+
 def in_flight(scope: str, now: datetime, read_timeout: float) -> QuerySet[Order]:
     """Orders that were decided and whose sender may be sending them, or waiting for the answer, right now."""
     alive = now - timedelta(seconds=read_timeout)

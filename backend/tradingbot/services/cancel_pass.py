@@ -17,8 +17,8 @@ from backend.tradingbot.brokers.registry import execution_client
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.execution.order_state import IllegalTransitionError
 from backend.tradingbot.models import Account, KillSwitchOrder, KillSwitchRun, Order, RiskRow
-from backend.tradingbot.selectors.scopes import open_orders, unknown_here
-from backend.tradingbot.services import flatten, mass_cancel
+from backend.tradingbot.selectors.scopes import open_orders, simulated_orders, unknown_here
+from backend.tradingbot.services import flatten, mass_cancel, shadow
 from backend.tradingbot.services.mass_cancel import Outcome
 from backend.tradingbot.services.order_life import take_view
 from backend.tradingbot.services.polling import SKEW, poll_account
@@ -39,6 +39,7 @@ def cancel_open(run: KillSwitchRun, over: Callable[[], bool], *, clock: Clock) -
     Raises BrokerQueryError when the broker cannot say what is open.
     """
     actor = flatten.actor_of(run)
+    _end_simulated(run, actor, clock)
     book = still_open(run)
     KillSwitchOrder.objects.bulk_create(
         [KillSwitchOrder(run=run, order=order, purpose="cancel") for order in book], ignore_conflicts=True
@@ -59,6 +60,17 @@ def cancel_open(run: KillSwitchRun, over: Callable[[], bool], *, clock: Clock) -
         known = {"symbol": strangers[broker_id].symbol, "outcome": outcomes[broker_id].word}
         run.external_orders[broker_id] = known
     return len(strangers)
+
+
+def _end_simulated(run: KillSwitchRun, actor: str, clock: Clock) -> None:
+    """The shadow book is cancelled here, at once: nobody is asked."""
+    simulated = list(simulated_orders(run.scope))
+    shadow.cancel_parts(simulated, actor=actor, clock=clock)
+    whole = [order for order in simulated if order.qty == 0]
+    KillSwitchOrder.objects.bulk_create(
+        [KillSwitchOrder(run=run, order=order, purpose="cancel", outcome="simulated") for order in whole],
+        ignore_conflicts=True,
+    )
 
 
 def settle(run: KillSwitchRun, *, clock: Clock) -> None:

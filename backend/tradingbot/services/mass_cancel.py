@@ -20,8 +20,8 @@ from backend.tradingbot.brokers.registry import execution_client
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.execution.order_state import Event, Status
 from backend.tradingbot.models import Order, RiskRow
-from backend.tradingbot.selectors.scopes import open_orders
-from backend.tradingbot.services import exposures, journal
+from backend.tradingbot.selectors.scopes import open_orders, simulated_orders
+from backend.tradingbot.services import exposures, journal, shadow
 from backend.tradingbot.services.locks import account_scope, locked_risk
 from backend.tradingbot.services.order_life import transition
 
@@ -34,13 +34,14 @@ CANCELABLE = (Status.ACCEPTED, Status.PARTIALLY_FILLED)
 
 @dataclass(frozen=True)
 class Outcome:
-    """``cancel_requested``, ``refused``, ``unknown`` or ``wish_stored``, and why. None of them is a cancelled order."""
+    """``cancel_requested``, ``refused``, ``unknown`` or ``wish_stored``, and why: none of them is a cancelled order.
+    What is only ``simulated`` ends here at once."""
 
     word: str
     detail: str = ""
 
 
-REQUESTED, WISHED = Outcome("cancel_requested"), Outcome("wish_stored")
+REQUESTED, WISHED, SIMULATED = Outcome("cancel_requested"), Outcome("wish_stored"), Outcome("simulated")
 
 
 def deadline(seconds: float) -> Callable[[], bool]:
@@ -137,14 +138,19 @@ def cancel_all(
 
     What could not be asked within ``seconds`` keeps its wish, and recovery sends it.
     """
-    narrower = {"strategy__code": strategy, "symbol": symbol}
-    found = open_orders(account_scope(account)).filter(
-        **{name: value for name, value in narrower.items() if value is not None}
-    )
-    orders = list(found)
+    wanted = {"strategy__code": strategy, "symbol": symbol}
+    narrower = {name: value for name, value in wanted.items() if value is not None}
+    simulated = list(simulated_orders(account_scope(account)).filter(**narrower))
+    shadow.cancel_parts(simulated, actor=actor, clock=clock)
+    orders = list(open_orders(account_scope(account)).filter(**narrower))
     store_wishes(orders, actor=actor, clock=clock)
     client = execution_client(settings.TRADINGBOT)
     asked = ask_for_each(client, [o.broker_order_id for o in orders if o.broker_order_id], deadline(seconds))
     note(orders, asked, actor=actor, clock=clock)
-    now = Order.objects.select_related("account", "strategy").filter(pk__in=[order.pk for order in orders])
-    return [(order, asked.get(order.broker_order_id or "", WISHED)) for order in now.order_by("pk")]
+    touched = {order.pk for order in (*simulated, *orders)}
+    now = Order.objects.select_related("account", "strategy").filter(pk__in=touched)
+    return [(order, _outcome(order, asked)) for order in now.order_by("pk")]
+
+
+def _outcome(order: Order, asked: Mapping[str, Outcome]) -> Outcome:
+    return SIMULATED if order.qty == 0 else asked.get(order.broker_order_id or "", WISHED)

@@ -7,7 +7,7 @@ lives by the same table of transitions, moved from here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import ROUND_UP, Decimal
 
@@ -77,6 +77,17 @@ def cancel(order: OrderRow, *, actor: str, clock: Clock) -> None:
     if not closed and order.qty == 0:
         message = f"{order.client_order_id} has ended"
         raise ConflictError(message, code="order_terminal", remedy="nothing is left to cancel")
+
+
+def cancel_parts(orders: Iterable[OrderRow], *, actor: str, clock: Clock) -> int:
+    """Cancel what is open of the shadow parts of many orders; how many that were."""
+    by_account: dict[str, list[int]] = {}
+    for order in orders:
+        by_account.setdefault(order.account.code, []).append(order.pk)
+    return sum(
+        _close(keys, account_scope(code), "canceled", Event.CANCEL, actor, clock)
+        for code, keys in sorted(by_account.items())
+    )
 
 
 def expire(*, clock: Clock) -> int:
