@@ -21,6 +21,7 @@ from backend.tradingbot.risk.exposure import (
     THETA,
     UNKNOWN_NAME,
     VEGA,
+    attributed,
     book_of,
     name_risk,
     worst_stress,
@@ -136,6 +137,23 @@ def test_a_name_that_is_not_known_makes_the_book_unknown_until_it_is() -> None:
     book = EMPTY_BOOK.replaced(EMPTY_NAME, UNKNOWN_NAME)
     assert (book.unknown, book.unstressed) == (1, 1)
     assert book.replaced(UNKNOWN_NAME, EMPTY_NAME) == EMPTY_BOOK
+
+
+@pytest.mark.parametrize(
+    ("parts", "position", "whose"),
+    [
+        ({1: 5, 2: -5}, 0, {1: 0, 2: 0}),  # the flatten service sold what another had bought
+        ({1: 5, 2: -2}, 3, {1: 3, 2: 0}),
+        ({1: 5, 2: 7, 3: -6}, 6, {1: 5, 2: 1, 3: 0}),
+        ({1: -5, 2: 8}, 3, {1: 0, 2: 3}),
+        ({1: 5}, 10, {1: 10}),  # a split
+        ({1: 0}, 0, {1: 0}),
+        ({}, 4, {}),
+    ],
+)
+def test_a_position_belongs_to_those_who_made_it_and_opposites_are_set_off(parts, position, whose) -> None:
+    found = attributed({key: Decimal(value) for key, value in parts.items()}, Decimal(position))
+    assert found == whose
 
 
 QTY = st.decimals(-1000, 1000, places=4)

@@ -86,6 +86,13 @@ EMPTY_BOOK = BookRisk(ZERO, ZERO, NOTHING, NOTHING, 0, 0)
 UNKNOWN_NAME = NameRisk(ZERO, ZERO, NOTHING, NOTHING, known=False, stressed=False)
 
 
+def gross_of(unit: UnitRisk | None, position: Decimal, buys: Decimal, sells: Decimal) -> Decimal:
+    """``name_risk(...).gross`` alone."""
+    if unit is None:
+        return ZERO
+    return exact(max(abs(position - sells), abs(position + buys)) * unit.notional)
+
+
 def name_risk(unit: UnitRisk | None, position: Decimal, buys: Decimal, sells: Decimal) -> NameRisk:
     """The risk of ``position`` (signed) with ``buys`` and ``sells`` still open or in doubt, each of which may fill or
     not. Without a unit it is unknown, unless there is nothing."""
@@ -114,6 +121,29 @@ def book_of(names: Iterable[NameRisk]) -> BookRisk:
     for name in names:
         book = book.replaced(EMPTY_NAME, name)
     return book
+
+
+def attributed(parts: dict[int, Decimal], position: Decimal) -> dict[int, Decimal]:
+    """Whose the account's ``position`` in a name is, by strategy, from what each has executed.
+
+    What one sold of another's is set off, the largest first, because the broker knows one position only: a position
+    that the flatten service closed takes no headroom any more. What no strategy executed (a corporate action) goes to
+    the largest part.
+    """
+    found = dict(parts)
+    longs = sorted((key for key in found if found[key] > 0), key=lambda key: -found[key])
+    shorts = sorted((key for key in found if found[key] < 0), key=lambda key: found[key])
+    setting_off = min(sum((found[key] for key in longs), ZERO), -sum((found[key] for key in shorts), ZERO))
+    for keys, sign in ((longs, 1), (shorts, -1)):
+        left = setting_off
+        for key in keys:
+            taken = min(left, abs(found[key]))
+            found[key] -= sign * taken
+            left -= taken
+    rest = position - sum(found.values(), ZERO)
+    if found and rest:
+        found[max(found, key=lambda key: abs(parts[key]))] += rest
+    return found
 
 
 def worst_stress(low: Sequence[Decimal]) -> tuple[Decimal, str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from backend.tradingbot.core.occ import multiplier_of
 from backend.tradingbot.core.values import OrderIntent, Side, plain
-from backend.tradingbot.risk.exposure import NET, BookRisk, name_risk
+from backend.tradingbot.risk.exposure import NET, BookRisk, gross_of
 from backend.tradingbot.risk.judging import Measured, judged, let_out, measured, unused_or_missing
 from backend.tradingbot.risk.limits import SHARED
 from backend.tradingbot.risk.snapshot import BPS, Check, RiskSnapshot, dearest_price, reserved_price
@@ -90,7 +90,7 @@ def headroom_taken(order: OrderIntent, snapshot: RiskSnapshot) -> Decimal:
     book = snapshot.book
     buys = book.strategy_buys + (order.qty if order.side is Side.BUY else 0)
     sells = book.strategy_sells + (order.qty if order.side is Side.SELL else 0)
-    return name_risk(book.unit, book.strategy_position, buys, sells).gross - book.strategy_gross
+    return gross_of(book.unit, book.strategy_position, buys, sells) - book.strategy_gross
 
 
 def check_net_exposure(order: OrderIntent, snapshot: RiskSnapshot) -> Check:

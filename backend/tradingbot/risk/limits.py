@@ -159,15 +159,19 @@ class LimitSet:
                 found.setdefault(row.kind, []).append(row)
         return found
 
+    @cached_property
+    def _found(self) -> dict[str, Limit | None]:
+        return {}
+
     def tightest(self, kind: str) -> Limit | None:
         """The row that decides; None when there is none. A value that is no finite number raises, which denies."""
-        rows = self._by_kind.get(kind)
-        if not rows:
-            return None
-        for row in rows:
-            check_limit(row.scope, kind, row.value)
-        pick = max if KINDS[kind].higher_is_tighter else min
-        return pick(rows, key=lambda row: row.value)
+        if kind not in self._found:
+            rows = self._by_kind.get(kind, [])
+            for row in rows:
+                check_limit(row.scope, kind, row.value)
+            pick = max if KINDS[kind].higher_is_tighter else min
+            self._found[kind] = pick(rows, key=lambda row: row.value) if rows else None
+        return self._found[kind]
 
     def at_account(self, kind: str) -> Limit | None:
         return next((row for row in self._by_kind.get(kind, []) if row.scope == self.account), None)

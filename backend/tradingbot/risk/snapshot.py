@@ -232,14 +232,22 @@ class RiskSnapshot:
 
     def name_after(self, order: OrderIntent) -> NameRisk:
         """This name at its worst with ``order`` among the open ones."""
-        buys = self.working_buys + (order.qty if order.side is Side.BUY else 0)
-        sells = self.working_sells + (order.qty if order.side is Side.SELL else 0)
-        return name_risk(self.book.unit, self.position, buys, sells)
+        return self._after(order)[1]
 
     def book_after(self, order: OrderIntent) -> BookRisk | None:
         """The account's sums with ``order`` among the open ones; None when they are not known."""
-        sums = self.book.sums
-        return None if sums is None else sums.replaced(self.book.name, self.name_after(order))
+        return self._after(order)[2]
+
+    def _after(self, order: OrderIntent) -> tuple[OrderIntent, NameRisk, BookRisk | None]:
+        """Several gates ask for the same order, so the last answer is kept; it is no field and compares not."""
+        kept: tuple[OrderIntent, NameRisk, BookRisk | None] | None = self.__dict__.get("_kept")
+        if kept is None or kept[0] is not order:
+            buys = self.working_buys + (order.qty if order.side is Side.BUY else 0)
+            sells = self.working_sells + (order.qty if order.side is Side.SELL else 0)
+            name, sums = name_risk(self.book.unit, self.position, buys, sells), self.book.sums
+            kept = (order, name, None if sums is None else sums.replaced(self.book.name, name))
+            self.__dict__["_kept"] = kept
+        return kept
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,8 @@ def account_now(account_id: int) -> AccountNow:
     with connection.cursor() as cursor:
         cursor.execute(WORKING, [account_id])
         working = cursor.fetchall()
-    by_name = {symbol: (held.get(symbol, zero), zero, zero) for symbol in {*held, *names}}
+    traded = {symbol for _, symbol in parts}
+    by_name = {symbol: (held.get(symbol, zero), zero, zero) for symbol in {*held, *names, *traded}}
     by_part = {key: (row.position, zero, zero) for key, row in parts.items()}
     for symbol, strategy, buys, sells in working:
         position, open_buys, open_sells = by_name.get(symbol, (held.get(symbol, zero), zero, zero))

@@ -29,7 +29,7 @@ from backend.tradingbot.models import (
     Strategy,
     StrategyExposure,
 )
-from backend.tradingbot.risk.exposure import BETA, NameRisk, UnitRisk, book_of, name_risk
+from backend.tradingbot.risk.exposure import BETA, NameRisk, UnitRisk, attributed, book_of, name_risk
 from backend.tradingbot.risk.gates import Quote
 from backend.tradingbot.risk.snapshot_json import to_json
 from backend.tradingbot.risk.unit_risk import Known, Mark, SuppliedGreeks, unit_risk
@@ -154,18 +154,24 @@ def _save_names(
 def _save_parts(account: Account, found: AccountNow, units: Mapping[str, UnitRisk | None]) -> None:
     """Each strategy's part, and what changed of the headroom above the account."""
     rows, changes = [], {}
-    for (strategy_id, symbol), quantities in found.strategy_quantities.items():
+    whose = _attributed(found)
+    for (strategy_id, symbol), (_, buys, sells) in found.strategy_quantities.items():
         row = found.parts.get((strategy_id, symbol))
         if row is None:
             row = StrategyExposure(account=account, strategy_id=strategy_id, symbol=symbol)
-        gross = name_risk(units.get(symbol), *quantities).gross
+        position = whose[strategy_id, symbol]
+        gross = name_risk(units.get(symbol), position, buys, sells).gross
         change = gross - row.gross
-        if row.pk is None or change:
-            row.gross = gross
+        if row.pk is None or change or row.position != position:
+            row.gross, row.position = gross, position
             rows.append(row)
             changes[strategy_id, symbol] = change
     StrategyExposure.objects.bulk_create(
-        rows, BATCH, update_conflicts=True, unique_fields=["account", "strategy", "symbol"], update_fields=["gross"]
+        rows,
+        BATCH,
+        update_conflicts=True,
+        unique_fields=["account", "strategy", "symbol"],
+        update_fields=["gross", "position"],
     )
     codes = dict(Strategy.objects.values_list("pk", "code"))
     above: dict[str, Decimal] = {}
@@ -177,6 +183,17 @@ def _save_parts(account: Account, found: AccountNow, units: Mapping[str, UnitRis
         scopes, taken = list(above), list(above.values())
         with connection.cursor() as cursor:
             cursor.execute(ADD_SHARED, [scopes, taken, scopes, taken])
+
+
+def _attributed(found: AccountNow) -> dict[tuple[int, str], Decimal]:
+    by_symbol: dict[str, dict[int, Decimal]] = {}
+    for (strategy_id, symbol), (position, _, _) in found.strategy_quantities.items():
+        by_symbol.setdefault(symbol, {})[strategy_id] = position
+    return {
+        (strategy_id, symbol): position
+        for symbol, parts in by_symbol.items()
+        for strategy_id, position in attributed(parts, found.quantities[symbol][0]).items()
+    }
 
 
 def unproven(account: Account) -> list[str]:
