@@ -45,6 +45,7 @@ class Config(BaseSettings):
     broker_read_timeout: float = Field(5.0, gt=0, le=120)
     quiet_window_seconds: float = Field(120.0, gt=0)
     recovery_min_misses: int = Field(3, ge=1)
+    attest_second_person: bool = False
     poll_seconds: float = Field(1.0, gt=0, le=60)
     recovery_seconds: float = Field(3.0, gt=0, le=60)
     anchor_seconds: float = Field(600.0, gt=0, le=86_400)

@@ -45,8 +45,6 @@ class Book:
     """One account with one order of 10 AAPL at 100 that was sent and not answered yet."""
 
     def __init__(self, status: str = "pending_submit", side: str = "buy") -> None:
-        # the broker's ids are the same in every book, and an id belongs to one account only
-        Order.objects.update(broker_order_id=None, past_broker_order_ids=[])
         name = secrets.token_hex(6)
         self.clock = FixedClock(START)
         self.account: Account = create_account(code=name, cash=CASH, broker_account=name, symbols=["AAPL"])

@@ -43,6 +43,17 @@ class Broker:
     def ledger(self) -> dict[str, Any]:
         return requests.get(f"{self.url}/control/ledger", headers=BROKER_HEADERS, timeout=10).json()
 
+    def call(self, method: str, path: str, body: Any = None) -> requests.Response:
+        return requests.request(method, self.url + path, json=body, headers=BROKER_HEADERS, timeout=10)
+
+    def control(self, name: str, **body: Any) -> Any:
+        answer = self.call("POST", f"/control/{name}", body)
+        answer.raise_for_status()
+        return answer.json()
+
+    def account_number(self) -> str:
+        return str(self.call("GET", "/v2/account").json()["account_number"])
+
     def ids(self) -> list[str]:
         return [order["client_order_id"] for order in self.ledger()["orders"]]
 
@@ -128,7 +139,7 @@ def gateway(live_server: Any, broker: Broker) -> Gateway:
     account = create_account(
         code="main",
         cash=Decimal(10_000),
-        broker_account="PA-1",
+        broker_account=broker.account_number(),
         symbols=symbols,
         session_calendar="24/7",
         limits=MAY_HAMMER,

@@ -145,10 +145,10 @@ def posts_around_a_trip(gateway, monkeypatch, round_name=""):
         time.sleep(GAP)
         return judged
 
-    def note_and_place(intent, clock):
+    def note_and_place(intent, *rest):
         if answered.is_set() and time.monotonic() > answered_at[0] + TOLERANCE:
             late.append(intent.client_order_id)
-        return place(intent, clock)
+        return place(intent, *rest)
 
     def keep_posting(poster):
         codes = []

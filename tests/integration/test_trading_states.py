@@ -109,10 +109,10 @@ def halt_while_one_is_sent(gateway, broker, monkeypatch):
     looked, go_on = threading.Event(), threading.Event()
     place = orders._place
 
-    def dwell_and_place(intent, clock):
+    def dwell_and_place(intent, *rest):
         looked.set()
         go_on.wait(0.5)
-        return place(intent, clock)
+        return place(intent, *rest)
 
     monkeypatch.setattr(orders, "_place", dwell_and_place)
     with ThreadPoolExecutor(1) as pool:

@@ -5,6 +5,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.permissions import AllowAny
 
 from backend.tradingbot.api import (
+    attestations,
     controls,
     kill_switch,
     limits,
@@ -23,6 +24,11 @@ urlpatterns = [
     path("api/v1/orders/check", orders.OrderCheck.as_view(), name="order-check"),
     path("api/v1/orders/cancel-all", orders.CancelAll.as_view(), name="order-cancel-all"),
     re_path(r"^api/v1/orders/(?P<client_order_id>[A-Za-z0-9._-]{1,48})$", orders.OneOrder.as_view(), name="order"),
+    re_path(
+        r"^api/v1/orders/(?P<client_order_id>[A-Za-z0-9._-]{1,48})/attest$",
+        attestations.AttestOrder.as_view(),
+        name="order-attest",
+    ),
     path("api/v1/breakers", operations.Breakers.as_view(), name="breakers"),
     path("api/v1/breakers/<str:scope>/trip", operations.TripBreaker.as_view(), name="breaker-trip"),
     path("api/v1/breakers/<str:scope>/reset", operations.ResetBreaker.as_view(), name="breaker-reset"),

@@ -8,11 +8,18 @@ no (``BrokerRejectedError``, ``BrokerUnreachableError``) or ``BrokerInDoubtError
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from backend.tradingbot.brokers.alpaca_transport import NeverSentError, NoAnswerError, Refusal, Transport
+from backend.tradingbot.brokers.alpaca_transport import (
+    SEND_BY_PASSED,
+    NeverSentError,
+    NoAnswerError,
+    Refusal,
+    Transport,
+)
 from backend.tradingbot.brokers.answers import (
     BrokerAccount,
     BrokerActivity,
@@ -24,6 +31,8 @@ from backend.tradingbot.brokers.answers import (
     BrokerPosition,
     BrokerQueryError,
     BrokerRejectedError,
+    BrokerSession,
+    BrokerTooLateError,
     BrokerUnreachableError,
     CancelResult,
     parse_account,
@@ -34,7 +43,10 @@ from backend.tradingbot.brokers.answers import (
     parse_fill,
     parse_order,
     parse_position,
+    parse_session,
 )
+from backend.tradingbot.core.cash_kinds import CASH_KINDS
+from backend.tradingbot.core.clock import Deadline
 from backend.tradingbot.core.values import OrderRequest, plain
 from backend.tradingbot.execution.interfaces import ExecutionClient
 
@@ -42,7 +54,6 @@ T = TypeVar("T")
 A = TypeVar("A", BrokerFillActivity, BrokerCashFlow, BrokerActivity)
 ORDERS_PAGE = 500  # the most one listing gives
 ACTIVITIES_PAGE = 100
-CASH_FLOW_TYPES = ("CSD", "CSW", "JNLC", "ACATC")
 MAX_PAGES = 1000
 GENERIC_VALIDATION = 40010001  # also the code of a duplicate client_order_id
 _DEFINITE_NO = {
@@ -61,28 +72,35 @@ class AlpacaClient(ExecutionClient):
         self, api_key: str, secret_key: str, base_url: str, connect_timeout: float = 3.0, read_timeout: float = 10.0
     ) -> None:
         self._transport = Transport(api_key, secret_key, base_url, connect_timeout, read_timeout)
+        self._account_number = ""
 
     def validate_connection(self) -> bool:
         """True when the account answers and is ACTIVE; raises ``BrokerQueryError`` when it cannot be asked."""
         return self.account().status == "ACTIVE"
 
     # A BrokerOrder reads as an OrderAck and as an OrderFill, and says more: callers need the broker's whole answer.
-    def place_order(self, req: OrderRequest) -> BrokerOrder:  # type: ignore[override]
-        """Send ``req`` once. Returns the broker's order; raises rejected, unreachable or in doubt."""
+    def place_order(self, req: OrderRequest, deadline: Deadline | None = None) -> BrokerOrder:  # type: ignore[override]
+        """Send ``req`` once, and not after ``deadline``. Returns the broker's order; raises rejected, unreachable (with
+        the reason ``send_by_passed`` when it was too late) or in doubt."""
         body = _body_of(req)
         try:
-            answer = self._act("POST", "/orders", body)
+            answer = self._act("POST", "/orders", body, deadline)
         except Refusal as refusal:
             if refusal.status == 422 and _may_be_duplicate(refusal):
                 return self._settle_duplicate(req, refusal)
             raise _rejection(refusal) from refusal
+        asked = {"request_id": self._transport.request_id}
         try:
-            placed = parse_order(answer)
+            placed = self._order(answer)
         except ValueError as error:
-            raise BrokerInDoubtError("unreadable_answer", {"problem": str(error)}) from error
+            raise BrokerInDoubtError("unreadable_answer", {"problem": str(error), **asked}) from error
         if placed.client_order_id != req.client_order_id:
-            raise BrokerInDoubtError("answer_of_another_order", {"client_order_id": placed.client_order_id})
+            raise BrokerInDoubtError("answer_of_another_order", {"client_order_id": placed.client_order_id, **asked})
         return placed
+
+    def _order(self, answer: Any) -> BrokerOrder:
+        """An order together with the broker's id of the request that brought it, which is evidence."""
+        return replace(parse_order(answer), request_id=self._transport.request_id)
 
     def _settle_duplicate(self, order: OrderRequest, refusal: Refusal) -> BrokerOrder:
         """A 422 that may mean "this id is taken": the broker's book decides whether by this very order."""
@@ -156,12 +174,12 @@ class AlpacaClient(ExecutionClient):
         return self._activities("/account/activities/FILL", query, parse_fill, after_id)
 
     def cash_flows(self, since: datetime) -> list[BrokerCashFlow]:
-        """Deposits, withdrawals and cash journals after the time ``since``, all pages.
+        """Deposits, withdrawals, fees, dividends and interest after the time ``since``, all pages.
 
         By time and not by id: the ids of such activities bear only their day, so that a later one can sort before an
         earlier one. Ask from well before, and take each id once.
         """
-        query = {"after": _timestamp(since), "activity_types": ",".join(CASH_FLOW_TYPES)}
+        query = {"after": _timestamp(since), "activity_types": ",".join(CASH_KINDS)}
         return self._activities("/account/activities", query, parse_cash_flow, None)
 
     def other_activities(self, since: datetime) -> list[BrokerActivity]:
@@ -216,19 +234,31 @@ class AlpacaClient(ExecutionClient):
         """The account's status and balances in dollars."""
         return self._ask("/account", None, parse_account)
 
+    def account_number(self) -> str:
+        """The account that the keys belong to; asked once, since keys never change their account."""
+        if not self._account_number:
+            self._account_number = self.account().account_number
+        return self._account_number
+
     def clock(self) -> BrokerClock:
         """The exchange's clock and its next session."""
         return self._ask("/clock", None, parse_clock)
+
+    def calendar(self, start: date, end: date) -> list[BrokerSession]:
+        """The exchange's sessions from ``start`` to ``end``, both included."""
+        return self._ask_list("/calendar", {"start": start.isoformat(), "end": end.isoformat()}, parse_session)
 
     def reconcile(self) -> dict[str, Any]:
         """The broker's side of a reconciliation: ``{"account", "positions", "open_orders"}``, all or nothing."""
         return {"account": self.account(), "positions": self.positions(), "open_orders": self.list_open_orders()}
 
-    def _act(self, method: str, path: str, data: dict[str, Any] | None) -> Any:
+    def _act(self, method: str, path: str, data: dict[str, Any] | None, deadline: Deadline | None = None) -> Any:
         """Send something that changes the world. A Refusal passes through; silence becomes no or in doubt."""
         try:
-            return self._transport.send(method, path, data)
+            return self._transport.send(method, path, data, deadline)
         except NeverSentError as error:
+            if str(error) == SEND_BY_PASSED:
+                raise BrokerTooLateError(_cause(error)) from error
             raise BrokerUnreachableError("the broker cannot be reached", _cause(error)) from error
         except NoAnswerError as error:
             raise BrokerInDoubtError(str(error), _cause(error)) from error
@@ -249,7 +279,7 @@ class AlpacaClient(ExecutionClient):
 
     def _find(self, path: str, query: dict[str, Any] | None) -> BrokerOrder | None:
         try:
-            return self._ask(path, query, parse_order)
+            return self._ask(path, query, self._order)
         except BrokerQueryError as error:
             if isinstance(error.__cause__, Refusal) and _is_real_absence(error.__cause__):
                 return None

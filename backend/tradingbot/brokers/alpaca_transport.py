@@ -8,6 +8,7 @@ doubt. Error bodies are read tolerantly, because a proxy answers HTML where the 
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,24 +17,29 @@ from alpaca.common.exceptions import APIError
 from alpaca.trading.client import TradingClient
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
+from backend.tradingbot.brokers.deadline import PastDeadlineError, TimedAdapter, not_after
 from backend.tradingbot.brokers.interruptible import InterruptibleAdapter
+from backend.tradingbot.core.clock import Deadline
 from backend.tradingbot.infra import failpoints, metrics
 
 _SHOWN = 500
+SEND_BY_PASSED = "send_by_passed"
 
 
 class Refusal(Exception):
     """The broker, or something before it, answered with a status that is not 2xx."""
 
-    def __init__(self, status: int, broker_code: int | None, message: str, body: str) -> None:
+    def __init__(self, status: int, broker_code: int | None, message: str, body: str, request_id: str = "") -> None:
         super().__init__(message)
+        self.request_id = request_id
         self.status = status
         self.broker_code = broker_code
         self.message = message
         self.body = body
 
     def evidence(self) -> dict[str, Any]:
-        return {"http_status": self.status, "broker_code": self.broker_code, "body": self.body}
+        shown = {"http_status": self.status, "broker_code": self.broker_code, "body": self.body}
+        return shown | ({"request_id": self.request_id} if self.request_id else {})
 
 
 class NeverSentError(Exception):
@@ -59,24 +65,36 @@ class Transport:
         client = TradingClient(api_key, secret_key, url_override=address, raw_data=True)
         client._retry_codes = []  # the constructor offers no way to switch the retries off
         session = client._session
-        if failpoints.active():
-            session.mount("http://", InterruptibleAdapter())
+        adapter = InterruptibleAdapter() if failpoints.active() else TimedAdapter()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, adapter)
+        self._answered = threading.local()
         unlimited = session.request
 
         def request(method: str, url: str, **options: Any) -> requests.Response:
             options["timeout"] = (connect_timeout, read_timeout)
             response = unlimited(method, url, **options)
+            self._answered.request_id = response.headers.get("X-Request-ID", "")[:80]
             if not 200 <= response.status_code < 300:
-                raise _refusal(response.status_code, response.text)
+                raise _refusal(response.status_code, response.text, self._answered.request_id)
             return response
 
         session.request = request  # type: ignore[method-assign, assignment]
         self._client = client
 
-    def send(self, method: str, path: str, data: dict[str, Any] | None = None) -> Any:
-        """The parsed JSON of a 2xx (None for an empty body); otherwise Refusal, NeverSentError or NoAnswerError."""
-        with metrics.broker_call(operation(method, path)):
+    def send(self, method: str, path: str, data: dict[str, Any] | None = None, deadline: Deadline | None = None) -> Any:
+        """The parsed JSON of a 2xx (None for an empty body); otherwise Refusal, NeverSentError or NoAnswerError.
+
+        After ``deadline`` nothing is written to the broker any more: NeverSentError ``send_by_passed``.
+        """
+        self._answered.request_id = ""
+        with metrics.broker_call(operation(method, path)), not_after(deadline):
             return self._send(method, path, data)
+
+    @property
+    def request_id(self) -> str:
+        """The broker's id of the last request that this thread got an answer to; empty when it named none."""
+        return str(getattr(self._answered, "request_id", ""))
 
     def _send(self, method: str, path: str, data: dict[str, Any] | None) -> Any:
         try:
@@ -86,6 +104,8 @@ class Transport:
             return answer
         except Refusal:
             raise
+        except PastDeadlineError as error:
+            raise NeverSentError(SEND_BY_PASSED) from error
         except APIError as error:
             raise _refusal(error.status_code or 0, str(error)) from error
         except requests.ConnectTimeout as error:
@@ -114,7 +134,7 @@ def _was_never_connected(error: requests.ConnectionError) -> bool:
     return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)
 
 
-def _refusal(status: int, text: str) -> Refusal:
+def _refusal(status: int, text: str, request_id: str = "") -> Refusal:
     """A refusal from any body: JSON with or without a code, HTML, or nothing."""
     code: int | None = None
     message = ""
@@ -127,4 +147,4 @@ def _refusal(status: int, text: str) -> Refusal:
         if isinstance(raw_code, (int, str)) and str(raw_code).isascii() and str(raw_code).isdigit():
             code = int(raw_code)
         message = str(parsed.get("message") or "")
-    return Refusal(status, code, message[:_SHOWN] or f"HTTP {status}", text[:_SHOWN])
+    return Refusal(status, code, message[:_SHOWN] or f"HTTP {status}", text[:_SHOWN], request_id)

@@ -9,11 +9,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
+from backend.tradingbot.brokers.reading import (
+    clock_time_of,
+    date_or_none,
+    decimal_of,
+    decimal_or_none,
+    object_of,
+    side_of,
+    text_of,
+    text_or_none,
+    time_of,
+    time_or_none,
+)
 from backend.tradingbot.core.errors import TradingbotError
 
+NEW_YORK = ZoneInfo("America/New_York")
 EXECUTION_KINDS = {"trade_bust": "bust", "trade_correct": "correction"}
 
 
@@ -35,6 +49,14 @@ class BrokerUnreachableError(TradingbotError):
     def __init__(self, message: str, evidence: dict[str, Any] | None = None) -> None:
         super().__init__(message, remedy="Check the broker's address and the network; nothing was sent.")
         self.evidence = evidence or {}
+
+
+class BrokerTooLateError(BrokerUnreachableError):
+    """A definite no: the time to send was over before the request was whole on the wire."""
+
+    def __init__(self, evidence: dict[str, Any] | None = None) -> None:
+        super().__init__("the time to send was over, so nothing was sent", evidence)
+        self.code, self.remedy = "send_by_passed", "Send a new order; see why the process was held up."
 
 
 class BrokerInDoubtError(TradingbotError):
@@ -60,7 +82,10 @@ class BrokerQueryError(TradingbotError):
 
 @dataclass(frozen=True)
 class BrokerOrder:
-    """One order in the broker's book. ``qty`` is unsigned and None for an order by notional; ``status`` is raw."""
+    """One order in the broker's book. ``qty`` is unsigned and None for an order by notional; ``status`` is raw.
+
+    ``symbol`` and ``side`` are empty for the parent of a multi-leg order, whose legs are orders of their own.
+    """
 
     broker_order_id: str
     client_order_id: str
@@ -120,7 +145,10 @@ class BrokerFillActivity:
 
 @dataclass(frozen=True)
 class BrokerCashFlow:
-    """A deposit or a withdrawal (below zero), in dollars; ``occurred_at`` is None when only the day is known."""
+    """Cash that moved by itself, in dollars: a deposit, a withdrawal (below zero), a fee, a dividend, interest.
+
+    ``occurred_at`` is None when only the day is known, ``symbol`` is empty when it is about none.
+    """
 
     activity_id: str
     kind: str
@@ -130,6 +158,7 @@ class BrokerCashFlow:
     status: str
     description: str
     raw: dict[str, Any] = field(repr=False, compare=False)
+    symbol: str = ""
 
 
 @dataclass(frozen=True)
@@ -177,6 +206,15 @@ class BrokerClock:
 
 
 @dataclass(frozen=True)
+class BrokerSession:
+    """One trading day of the exchange's calendar, with its hours in UTC."""
+
+    date: date
+    opens_at: datetime
+    closes_at: datetime
+
+
+@dataclass(frozen=True)
 class CancelResult:
     """One item of a cancel-all: the HTTP status of that item alone; ``requested`` only when it is 2xx."""
 
@@ -188,79 +226,80 @@ class CancelResult:
 
 def parse_order(raw: Any) -> BrokerOrder:
     """An order from its JSON object. Identity, side and status must be there; times may be missing or odd."""
-    body = _object(raw)
+    body = object_of(raw)
     return BrokerOrder(
-        broker_order_id=_text(body, "id"),
-        client_order_id=_text(body, "client_order_id"),
-        symbol=_text(body, "symbol"),
-        side=_side(body),
-        qty=_decimal_or_none(body, "qty"),
+        broker_order_id=text_of(body, "id"),
+        client_order_id=text_of(body, "client_order_id"),
+        symbol=text_or_none(body, "symbol") or "",
+        side=side_of(body) if body.get("side") else "",
+        qty=decimal_or_none(body, "qty"),
         type=str(body.get("type") or body.get("order_type") or ""),
-        limit_price=_decimal_or_none(body, "limit_price"),
-        status=_text(body, "status"),
-        filled_qty=_decimal_or_none(body, "filled_qty") or Decimal(0),
-        filled_avg_price=_decimal_or_none(body, "filled_avg_price"),
-        submitted_at=_time_or_none(body, "submitted_at"),
-        updated_at=_time_or_none(body, "updated_at"),
-        replaced_by=_text_or_none(body, "replaced_by"),
-        replaces=_text_or_none(body, "replaces"),
+        limit_price=decimal_or_none(body, "limit_price"),
+        status=text_of(body, "status"),
+        filled_qty=decimal_or_none(body, "filled_qty") or Decimal(0),
+        filled_avg_price=decimal_or_none(body, "filled_avg_price"),
+        submitted_at=time_or_none(body, "submitted_at"),
+        updated_at=time_or_none(body, "updated_at"),
+        replaced_by=text_or_none(body, "replaced_by"),
+        replaces=text_or_none(body, "replaces"),
         raw=body,
     )
 
 
 def parse_fill(raw: Any) -> BrokerFillActivity:
     """A FILL activity from its JSON object; the execution id is what follows ``::`` in the activity id."""
-    body = _object(raw)
-    activity_id = _text(body, "id")
+    body = object_of(raw)
+    activity_id = text_of(body, "id")
     kind = EXECUTION_KINDS.get(str(body.get("type")), "fill")
     return BrokerFillActivity(
         execution_id=activity_id.rpartition("::")[2],
         activity_id=activity_id,
-        broker_order_id=_text(body, "order_id"),
-        symbol=_text(body, "symbol"),
-        side=_side(body),
-        qty=_decimal(body, "qty"),
-        price=_decimal(body, "price"),
-        occurred_at=_time(body, "transaction_time"),
+        broker_order_id=text_of(body, "order_id"),
+        symbol=text_of(body, "symbol"),
+        side=side_of(body),
+        qty=decimal_of(body, "qty"),
+        price=decimal_of(body, "price"),
+        occurred_at=time_of(body, "transaction_time"),
         raw=body,
         kind=kind,
-        corrects=_text(body, "previous_execution_id") if kind != "fill" else "",
+        corrects=text_of(body, "previous_execution_id") if kind != "fill" else "",
     )
 
 
 def parse_cash_flow(raw: Any) -> BrokerCashFlow:
     """A cash activity from its JSON object; a deposit and a withdrawal have their kind's sign, whichever came."""
-    body = _object(raw)
-    kind, amount = _text(body, "activity_type"), _decimal(body, "net_amount")
-    day = _date_or_none(body, "date")
+    body = object_of(raw)
+    kind, amount = text_of(body, "activity_type"), decimal_of(body, "net_amount")
+    day = date_or_none(body, "date")
     if day is None:
         raise ValueError("date is missing or not a day")
     return BrokerCashFlow(
-        activity_id=_text(body, "id"),
+        activity_id=text_of(body, "id"),
         kind=kind,
         amount={"CSD": abs(amount), "CSW": -abs(amount)}.get(kind, amount),
         occurred_on=day,
-        occurred_at=_time_or_none(body, "created_at"),
+        occurred_at=time_or_none(body, "created_at"),
         status=str(body.get("status") or "executed"),
         description=str(body.get("description") or ""),
         raw=body,
+        symbol=text_or_none(body, "symbol") or "",
     )
 
 
 def parse_activity(raw: Any) -> BrokerActivity:
     """Any activity from its JSON object; only its id is looked at."""
-    body = _object(raw)
-    return BrokerActivity(activity_id=_text(body, "id"), raw=body)
+    body = object_of(raw)
+    return BrokerActivity(activity_id=text_of(body, "id"), raw=body)
 
 
 def parse_account(raw: Any) -> BrokerAccount:
     """The account from its JSON object; every amount must be there."""
-    body = _object(raw)
-    amounts = {name: _decimal(body, name) for name in ("cash", "equity", "last_equity", "buying_power")}
+    body = object_of(raw)
+    amounts = {name: decimal_of(body, name) for name in ("cash", "equity", "last_equity", "buying_power")}
     return BrokerAccount(
-        account_number=_text(body, "account_number"),
-        status=_text(body, "status"),
-        last_equity_on=_date_or_none(body, "balance_asof"),
+        account_number=text_of(body, "account_number"),
+        status=text_of(body, "status"),
+        last_equity_on=date_or_none(body, "balance_asof"),
         raw=body,
         **amounts,
     )
@@ -268,102 +307,38 @@ def parse_account(raw: Any) -> BrokerAccount:
 
 def parse_position(raw: Any) -> BrokerPosition:
     """A position from its JSON object; the sign follows ``side`` whichever sign ``qty`` came with."""
-    body = _object(raw)
-    qty = _decimal(body, "qty")
+    body = object_of(raw)
+    qty = decimal_of(body, "qty")
     if body.get("side") == "short":
         qty = -abs(qty)
-    return BrokerPosition(symbol=_text(body, "symbol"), qty=qty, avg_price=_decimal(body, "avg_entry_price"), raw=body)
+    return BrokerPosition(
+        symbol=text_of(body, "symbol"), qty=qty, avg_price=decimal_of(body, "avg_entry_price"), raw=body
+    )
 
 
 def parse_clock(raw: Any) -> BrokerClock:
     """The clock from its JSON object."""
-    body = _object(raw)
+    body = object_of(raw)
     if not isinstance(body.get("is_open"), bool):
         raise ValueError("is_open is not true or false")
-    times = {name: _time(body, name) for name in ("timestamp", "next_open", "next_close")}
+    times = {name: time_of(body, name) for name in ("timestamp", "next_open", "next_close")}
     return BrokerClock(is_open=body["is_open"], raw=body, **times)
+
+
+def parse_session(raw: Any) -> BrokerSession:
+    """A day of the calendar: ``{"date": "2026-11-27", "open": "09:30", "close": "13:00"}``, in New York time."""
+    body = object_of(raw)
+    day = date_or_none(body, "date")
+    if day is None:
+        raise ValueError("date is missing or not a day")
+    opens, closes = (datetime.combine(day, clock_time_of(body, name), NEW_YORK) for name in ("open", "close"))
+    return BrokerSession(day, opens.astimezone(UTC), closes.astimezone(UTC))
 
 
 def parse_cancel_result(raw: Any) -> CancelResult:
     """One item of a 207 answer: ``{"id": ..., "status": 200}``."""
-    body = _object(raw)
+    body = object_of(raw)
     status = body.get("status")
     if not isinstance(status, int) or isinstance(status, bool):
         raise ValueError("status of a cancel item is not a number")
-    return CancelResult(broker_order_id=_text(body, "id"), status=status, requested=200 <= status < 300, raw=body)
-
-
-def _object(raw: Any) -> dict[str, Any]:
-    if not isinstance(raw, dict):
-        raise ValueError(f"expected an object, got {type(raw).__name__}")
-    return raw
-
-
-def _text(body: dict[str, Any], name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{name} is missing or not text")
-    return value
-
-
-def _text_or_none(body: dict[str, Any], name: str) -> str | None:
-    value = body.get(name)
-    return value if isinstance(value, str) and value else None
-
-
-def _side(body: dict[str, Any]) -> str:
-    side = _text(body, "side")
-    if side == "sell_short":  # activities name a short sale so; orders say "sell"
-        return "sell"
-    if side not in ("buy", "sell"):
-        raise ValueError(f"side is neither buy nor sell: {side[:20]}")
-    return side
-
-
-def _decimal(body: dict[str, Any], name: str) -> Decimal:
-    value = _decimal_or_none(body, name)
-    if value is None:
-        raise ValueError(f"{name} is missing")
-    return value
-
-
-def _decimal_or_none(body: dict[str, Any], name: str) -> Decimal | None:
-    value = body.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ValueError(f"{name} is not a number")
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        raise ValueError(f"{name} is not a number") from None
-    if not number.is_finite():
-        raise ValueError(f"{name} is not finite")
-    return number
-
-
-def _time(body: dict[str, Any], name: str) -> datetime:
-    value = _time_or_none(body, name)
-    if value is None:
-        raise ValueError(f"{name} is missing or not a time")
-    return value
-
-
-def _date_or_none(body: dict[str, Any], name: str) -> date | None:
-    value = body.get(name)
-    try:
-        return date.fromisoformat(value[:10]) if isinstance(value, str) else None
-    except ValueError:
-        return None
-
-
-def _time_or_none(body: dict[str, Any], name: str) -> datetime | None:
-    """The time in UTC; digits past the microsecond are cut off."""
-    value = body.get(name)
-    if not isinstance(value, str):
-        return None
-    try:
-        parsed = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    return CancelResult(broker_order_id=text_of(body, "id"), status=status, requested=200 <= status < 300, raw=body)

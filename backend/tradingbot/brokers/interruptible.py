@@ -10,16 +10,15 @@ import json
 from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
+from backend.tradingbot.brokers.deadline import TimedAdapter, TimedConnection
 from backend.tradingbot.infra import failpoints
 
 MID_SEND = {"POST": "broker.mid_send", "DELETE": "cancel.mid_send"}
 
 
-class InterruptibleConnection(HTTPConnection):
+class InterruptibleConnection(TimedConnection):
     """Passes a fail point after the request was written and before its answer is read."""
 
     _sent: tuple[str, str] = ("", "")
@@ -44,14 +43,10 @@ class InterruptiblePool(HTTPConnectionPool):
     ConnectionCls = InterruptibleConnection  # type: ignore[assignment]
 
 
-class InterruptibleAdapter(HTTPAdapter):
+class InterruptibleAdapter(TimedAdapter):
     """A session's adapter over such pools."""
 
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        """Make the pools."""
-        super().init_poolmanager(*args, **options)
-        classes = {**self.poolmanager.pool_classes_by_scheme, "http": InterruptiblePool}
-        self.poolmanager.pool_classes_by_scheme = classes
+    pools = {**TimedAdapter.pools, "http": InterruptiblePool}
 
 
 def client_order_id_of(body: Any) -> str:

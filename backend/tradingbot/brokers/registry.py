@@ -10,6 +10,7 @@ import threading
 from typing import Any
 
 from backend.tradingbot.brokers.alpaca import AlpacaClient
+from backend.tradingbot.brokers.answers import BrokerQueryError, BrokerRejectedError, BrokerUnreachableError
 from backend.tradingbot.core.errors import UnavailableError
 
 # The paper broker speaks the same protocol, so that every path of the adapter is exercised by it.
@@ -39,6 +40,26 @@ def execution_client(config: Any) -> AlpacaClient:
         if identity not in _clients:
             _clients[identity] = AlpacaClient(key, secret, str(config.alpaca_base_url), *timeouts)
         return _clients[identity]
+
+
+def client_for(config: Any, broker_account: str) -> AlpacaClient:
+    """The client whose keys belong to ``broker_account`` of the broker. The broker is asked once a process.
+
+    Raises BrokerRejectedError ``wrong_broker_account`` when the keys are another account's, BrokerUnreachableError when
+    it cannot be found out: nothing may be sent for an account whose keys these may not be.
+    """
+    client = execution_client(config)
+    try:
+        number = client.account_number()
+    except BrokerQueryError as error:
+        raise BrokerUnreachableError(f"whose keys these are is not known: {error.message}", error.evidence) from error
+    if number != broker_account:
+        raise BrokerRejectedError(
+            "wrong_broker_account",
+            f"the keys belong to the broker's account {number}, and the order is for {broker_account}",
+            {"account_number": number},
+        )
+    return client
 
 
 def _revealed(value: Any) -> str:

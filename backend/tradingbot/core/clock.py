@@ -63,6 +63,26 @@ class FixedClock:
 SYSTEM_CLOCK = SystemClock()
 
 
+@dataclass(frozen=True)
+class Deadline:
+    """A moment after which something must not begin any more, kept by two clocks: whichever says so first.
+
+    The monotonic one sees a paused process, the wall clock a paused machine.
+    """
+
+    clock: Clock
+    wall: float
+    monotonic: float
+
+    @classmethod
+    def after(cls, seconds: float, clock: Clock) -> Deadline:
+        """``seconds`` from now."""
+        return cls(clock, clock.time() + seconds, clock.monotonic() + seconds)
+
+    def passed(self) -> bool:
+        return self.clock.monotonic() >= self.monotonic or self.clock.time() >= self.wall
+
+
 def rfc3339(moment: datetime | None) -> str | None:
     """UTC, microseconds, ``Z``: the one form in which times leave the system. None stays None."""
     if moment is None:

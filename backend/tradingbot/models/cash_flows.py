@@ -1,4 +1,4 @@
-"""Deposits and withdrawals: money that comes and goes without being won or lost. Append-only."""
+"""Cash that moves by itself: deposits and withdrawals, fees, dividends, interest. Append-only."""
 
 from django.db import models
 from django.db.models import Q
@@ -12,7 +12,7 @@ class CashFlow(models.Model):
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="cash_flows")
     activity_id = models.CharField(max_length=80)
-    kind = models.CharField(max_length=8, help_text="The broker's word: CSD, CSW, JNLC, ACATC.")
+    kind = models.CharField(max_length=8, help_text="The broker's word: CSD, CSW, FEE, DIV...")
     amount = models.DecimalField(max_digits=28, decimal_places=9)
     session = models.DateField(help_text="The trading date on which it happened.")
     occurred_at = models.DateTimeField()

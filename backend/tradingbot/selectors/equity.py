@@ -11,6 +11,7 @@ from typing import Any
 from django.db import connection
 from django.db.models import Sum
 
+from backend.tradingbot.core.cash_kinds import FUNDING
 from backend.tradingbot.execution.order_state import OPEN
 from backend.tradingbot.models import Account, CashFlow, Order, Position
 
@@ -74,5 +75,5 @@ def exposed_symbols() -> dict[int, set[str]]:
 
 def cash_flows_after(account: Account, moment: datetime) -> Decimal:
     """The sum of the recorded deposits and withdrawals that happened after ``moment``."""
-    flows = CashFlow.objects.filter(account=account, occurred_at__gt=moment)
+    flows = CashFlow.objects.filter(account=account, occurred_at__gt=moment, kind__in=FUNDING)
     return flows.aggregate(total=Sum("amount"))["total"] or Decimal(0)

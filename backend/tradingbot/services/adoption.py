@@ -47,7 +47,7 @@ def take_execution(
     was booked: the execution is read again, it is never passed over.
     """
     if find_order(account, fill.broker_order_id) is None:
-        if fill.occurred_at < account.created_at or _is_of_another_account(account, fill.broker_order_id):
+        if fill.occurred_at < account.created_at:
             return False  # what happened before these books began is in their opening balances
         found = seen or client.get_order(fill.broker_order_id) or externals.order_of(fill)
         adopt(account, client, found, clock=clock, executed=True)
@@ -194,8 +194,3 @@ def _open_new_terms(row: RiskRow, order: Order, before: dict[str, Any], after: d
                 severity="critical", cause="broker", clock=clock, symbol=order.symbol, ours={name: before[name]},
                 theirs={name: after[name]}, explanation="the order was replaced at the broker with other terms",
             )  # fmt: skip
-
-
-def _is_of_another_account(account: Account, broker_order_id: str) -> bool:
-    others = Order.objects.exclude(account=account)
-    return others.filter(broker_order_id=broker_order_id).exists()

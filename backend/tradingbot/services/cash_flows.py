@@ -1,4 +1,5 @@
-"""Deposits and withdrawals: they change the cash and the start of the day alike, so that no day is won or lost by them.
+"""Cash that moves by itself. Deposits and withdrawals change the cash and the start of the day alike, so that no day is
+won or lost by them; fees, dividends and interest change the cash alone.
 
 Invariants: an activity of the broker counts once, by its id; cash, equity, the start of the day and the journal move in
 one transaction; what happened before the account was set up here is in its opening cash already.
@@ -16,6 +17,7 @@ from django.db import transaction
 
 from backend.tradingbot.brokers.answers import BrokerCashFlow, BrokerQueryError
 from backend.tradingbot.brokers.registry import execution_client
+from backend.tradingbot.core.cash_kinds import is_funding
 from backend.tradingbot.core.clock import Clock, rfc3339
 from backend.tradingbot.core.errors import ConflictError, FieldErrors, InvalidInputError
 from backend.tradingbot.core.values import plain
@@ -46,7 +48,7 @@ def record_cash_flow(
     actor: str,
     clock: Clock,
 ) -> bool:
-    """Book one deposit, or withdrawal (below zero), of the broker; False when its id was booked before.
+    """Book one flow of the broker (below zero: out of the account); False when its id was booked before.
 
     ``activity_id`` is the broker's own, so that nothing counts twice when the broker tells of it too. Raises
     InvalidInputError naming every wrong field, ConflictError ``cash_flow_conflict`` when the id has another amount.
@@ -60,7 +62,7 @@ def record_cash_flow(
             _refuse_other(known, kind, amount)
             return False
         guard = lock_breaker(scope, actor=actor, clock=clock)
-        moved = move_start(guard, amount, occurred_at)
+        moved = is_funding(kind) and move_start(guard, amount, occurred_at)
         guard.save()
         for name in ("cash", "equity", "equity_floor"):
             before = getattr(row, name)
@@ -128,7 +130,7 @@ def read_all(*, clock: Clock) -> int:
 
 
 def read_cash_flows(account: Account, *, clock: Clock) -> int:
-    """Book the broker's new deposits and withdrawals of ``account``. Raises BrokerQueryError: then nothing is known."""
+    """Book the broker's new cash flows of ``account``. Raises BrokerQueryError: then nothing is known."""
     client = execution_client(settings.TRADINGBOT)
     if client.account().account_number != account.broker_account:
         return 0

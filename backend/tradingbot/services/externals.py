@@ -40,6 +40,8 @@ def create_external(
     """
     if found.status in ENDED and found.filled_qty == 0 and not executed:
         return None
+    if not found.side or not found.symbol:
+        return None  # the parent of a multi-leg order: its legs are orders of their own
     with locked_risk(account_scope(account.code)) as row:
         known = Order.objects.filter(account=account, broker_order_id=found.broker_order_id).first()
         if known is not None:

@@ -21,8 +21,8 @@ from backend.tradingbot.brokers.answers import (
     BrokerRejectedError,
     BrokerUnreachableError,
 )
-from backend.tradingbot.brokers.registry import execution_client
-from backend.tradingbot.core.clock import SYSTEM_CLOCK, Clock
+from backend.tradingbot.brokers.registry import client_for
+from backend.tradingbot.core.clock import SYSTEM_CLOCK, Clock, Deadline
 from backend.tradingbot.core.errors import ConflictError, NotFoundError, TradingbotError
 from backend.tradingbot.core.ids import digest
 from backend.tradingbot.core.values import OrderIntent, plain
@@ -40,7 +40,7 @@ from backend.tradingbot.selectors.risk_parts import MarketReading, headroom
 from backend.tradingbot.services import breakers, exposures, journal, shadow
 from backend.tradingbot.services.claims import claim
 from backend.tradingbot.services.locks import account_scope, lock_risk
-from backend.tradingbot.services.order_life import record_answer, reservation
+from backend.tradingbot.services.order_life import evidence_of, record_answer, reservation
 from backend.tradingbot.services.permits import after_decision
 from backend.tradingbot.services.routing import Split, count_canary, split_by_mode
 
@@ -75,7 +75,7 @@ def submit_order(
     """
     if not flattening:
         _require_active(intent, account, strategy)
-    begun = clock.monotonic()
+    deadline = Deadline.after(settings.TRADINGBOT.send_by_seconds, clock)
     with metrics.stage("whole"):
         with metrics.stage("market_data"):
             market = read_market(hot_state(), intent, actor, clock, consume=True)
@@ -86,7 +86,7 @@ def submit_order(
         order, split = judged
         if order.status == Status.PENDING_SUBMIT and split.placed is not None:
             failpoints.hit("submit.before_send", order.client_order_id)
-            order = _send(split.placed, order, split.real, begun, clock)
+            order = _send(split.placed, order, split.real, deadline, clock)
     metrics.ORDERS.labels(str(order.status), intent.strategy, order.mode).inc()
     return Submission(order, replayed=False)
 
@@ -244,18 +244,20 @@ def _replay(intent: OrderIntent, account: Account) -> Order:
     return order
 
 
-def _send(intent: OrderIntent, order: Order, snapshot: RiskSnapshot, begun: float, clock: Clock) -> Order:
-    """Call the broker once, with no transaction open, and record what it said."""
+def _send(intent: OrderIntent, order: Order, snapshot: RiskSnapshot, deadline: Deadline, clock: Clock) -> Order:
+    """Call the broker once, with no transaction open, and record what it said.
+
+    ``deadline`` is kept by the clocks of this process, up to the write to the broker's socket.
+    """
     latest, database_time = with_stops_of_now(intent, order.account, snapshot)
     verdict = evaluate(intent, latest)
     if not verdict.allowed:
         return record_answer(order, Event.DENY, _stopped(verdict), cause="gateway", clock=clock)
-    spent = clock.monotonic() - begun  # a process that was paused here notices by its own clock
-    if order.send_by is None or database_time >= order.send_by or spent >= settings.TRADINGBOT.send_by_seconds:
+    if order.send_by is None or database_time >= order.send_by or deadline.passed():
         return order  # its time is over: recovery will look whether it is there
     failpoints.hit("submit.send_begins", order.client_order_id)
     with metrics.stage("broker"):
-        event, evidence, found = _place(intent, clock)
+        event, evidence, found = _place(intent, order.account.broker_account, deadline, clock)
     failpoints.hit("submit.before_record", order.client_order_id)
     with metrics.stage("record"):
         return record_answer(order, event, evidence, cause="broker", clock=clock, found=found)
@@ -268,22 +270,24 @@ def _stopped(verdict: Decision) -> dict[str, Any]:
     return {"code": "stopped_before_send", "message": message, "failed": [check.code for check in failed]}
 
 
-def _place(intent: OrderIntent, clock: Clock) -> tuple[Event, dict[str, Any], BrokerOrder | None]:
+def _place(
+    intent: OrderIntent, broker_account: str, deadline: Deadline, clock: Clock
+) -> tuple[Event, dict[str, Any], BrokerOrder | None]:
     """What became of the one request to the broker; anything but a yes is counted on a breaker."""
     try:
-        found = execution_client(settings.TRADINGBOT).place_order(intent.request())
+        found = client_for(settings.TRADINGBOT, broker_account).place_order(intent.request(), deadline)
     except BrokerRejectedError as error:
         _count(error, intent, clock)
         return Event.REJECT, {"code": error.code, "message": error.message, **error.evidence}, None
     except BrokerUnreachableError as error:
         _count(error, intent, clock)
-        return Event.REJECT, {"code": "broker_unreachable", "message": error.message, **error.evidence}, None
+        return Event.REJECT, {"code": error.code, "message": error.message, **error.evidence}, None
     except BrokerInDoubtError as error:
         _count(error, intent, clock)
         return Event.LOSE_SIGHT, {"code": "broker_in_doubt", "message": error.message, **error.evidence}, None
     if not found.accepted:
         breakers.mark_error(breakers.strategy_scope(intent.strategy), clock=clock, evidence={"code": "broker_rejected"})
-    return Event.ACCEPT, {"broker_status": found.status}, found
+    return Event.ACCEPT, {"broker_status": found.status, **evidence_of(found)}, found
 
 
 def _count(error: TradingbotError, intent: OrderIntent, clock: Clock) -> None:

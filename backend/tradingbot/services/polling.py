@@ -34,9 +34,13 @@ MANY = 20
 def poll_account(account: Account, *, clock: Clock) -> int:
     """Book every execution that is new at the broker, then take in what became of the orders; how many were booked.
 
-    Raises BrokerQueryError when the broker cannot be asked; what was booked until then stays booked.
+    Raises BrokerQueryError when the broker cannot be asked; what was booked until then stays booked. An account whose
+    keys these are not is left alone: the broker's orders and executions are another's.
     """
     client = execution_client(settings.TRADINGBOT)
+    if client.account_number() != account.broker_account:
+        log.warning("not_our_broker_account", account=account.code, broker_account=account.broker_account)
+        return 0
     booked = _read_executions(account, client, clock)
     return booked + _read_orders(account, client, clock)
 
@@ -106,8 +110,7 @@ def _read_unmatched(account: Account, found: BrokerOrder, client: AlpacaClient, 
     """An order that the broker has open and that does not work here."""
     order = find_order(account, found.broker_order_id)
     if order is None:
-        if not Order.objects.filter(broker_order_id=found.broker_order_id).exists():
-            adoption.adopt(account, client, found, clock=clock)
+        adoption.adopt(account, client, found, clock=clock)
         return
     if not is_terminal(order.status):
         adoption.observe(order, found, cause="broker", clock=clock)

@@ -1,0 +1,439 @@
+"""Orders over HTTP at a broker that is late, refuses, replaces, forgets and takes back: the books follow."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from backend.tradingbot.core.clock import FixedClock, SystemClock
+from backend.tradingbot.models import Account, Break, Breaker, Execution, JournalEntry, Order, Position, RiskRow
+from backend.tradingbot.services import cancels, cash_flows, fills, journal, orders, recovery
+
+pytestmark = pytest.mark.django_db(transaction=True)
+RESTING = {"type": "limit", "limit_price": "90.00"}
+CLOCK = SystemClock()
+
+
+def poll() -> int:
+    return fills.poll_account(Account.objects.get(code="main"), clock=CLOCK)
+
+
+def poll_until(gateway: Any, name: str, status: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 15
+    while True:
+        poll()
+        order = gateway.read(name)
+        if order["status"] == status:
+            return order
+        assert time.monotonic() < deadline, order
+        time.sleep(0.02)
+
+
+def reserved() -> Decimal:
+    return RiskRow.objects.get(pk="account:main").reserved_cash
+
+
+def breaks() -> list[tuple[str, str]]:
+    return [(found.kind, found.severity) for found in Break.objects.order_by("id")]
+
+
+def later(seconds: float) -> FixedClock:
+    return FixedClock(datetime.now(UTC) + timedelta(seconds=seconds))
+
+
+def cancel(gateway: Any, name: str) -> dict[str, Any]:
+    answer = gateway.call("DELETE", f"orders/{gateway.prefix}-{name}?account=main")
+    assert answer.status_code == 202, answer.text
+    return answer.json()
+
+
+def place_at_broker(broker: Any, client_order_id: str, **changes: Any) -> dict[str, Any]:
+    body = {"symbol": "AAPL", "qty": "5", "side": "buy", "type": "limit", "limit_price": "90", "time_in_force": "day"}
+    answer = broker.call("POST", "/v2/orders", {**body, "client_order_id": client_order_id, **changes})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def give_up(gateway: Any, broker: Any, name: str = "gone") -> FixedClock:
+    """An order that was dropped on its way, looked for until the quiet window was over."""
+    gateway.tick()
+    broker.fault("drop_before")
+    assert gateway.order(name, **RESTING).status_code == 202
+    clock = later(1)
+    for _ in range(3):
+        recovery.recover(clock=clock)
+        clock.advance(60)
+    assert gateway.read(name)["status"] == "never_arrived"
+    return clock
+
+
+def test_an_order_given_up_frees_its_symbol_and_keeps_its_reservation_until_the_day_ends(gateway, broker):
+    clock = give_up(gateway, broker)
+    assert reserved() == 450
+    assert gateway.order("next", **RESTING).status_code == 201
+    assert recovery.watch(clock=clock) == {f"{gateway.prefix}-gone": "never_arrived"}
+    assert recovery.watch(clock=clock) == {}  # once a minute is enough
+    clock.at = Order.objects.get(client_order_id=f"{gateway.prefix}-gone").watch_until
+    assert (clock.at - datetime.now(UTC) >= timedelta(minutes=55), reserved()) == (True, 900)
+    recovery.watch(clock=clock)
+    assert reserved() == 450
+    assert JournalEntry.objects.filter(kind="watch_ended").count() == 1
+    assert journal.verify("account:main").intact
+
+
+@pytest.mark.parametrize("way", ["watch", "poll"])
+def test_a_late_arrival_is_taken_in_and_is_a_critical_break(gateway, broker, way):
+    clock = give_up(gateway, broker)
+    place_at_broker(broker, f"{gateway.prefix}-gone")
+    recovery.watch(clock=clock) if way == "watch" else poll()
+    order = gateway.read("gone")
+    assert (order["status"], bool(order["broker_order_id"]), reserved()) == ("accepted", True, 450)
+    assert breaks() == [("order_status", "critical")]
+    assert broker.ids().count(f"{gateway.prefix}-gone") == 1
+
+
+def test_one_jump_of_the_clock_does_not_give_an_order_up(gateway, broker):
+    gateway.tick()
+    broker.fault("drop_before")
+    gateway.order("gone", **RESTING)
+    clock, name = later(1), f"{gateway.prefix}-gone"
+    recovery.recover(clock=clock)
+    clock.advance(86_400)
+    assert recovery.recover(clock=clock) == {name: "in_doubt"}
+    clock.advance(16)
+    assert recovery.recover(clock=clock) == {name: "in_doubt"}
+    clock.advance(60)
+    assert recovery.recover(clock=clock) == {name: "never_arrived"}
+
+
+def test_a_question_that_fails_is_no_miss(gateway, broker):
+    gateway.tick()
+    broker.fault("drop_before")
+    gateway.order("gone", **RESTING)
+    broker.fault("error_500", target="lookup", times=None)
+    clock, name = later(1), f"{gateway.prefix}-gone"
+    for _ in range(5):
+        assert recovery.recover(clock=clock) == {name: "in_doubt"}
+        clock.advance(60)
+    assert Order.objects.get(client_order_id=name).lookup_misses == 0
+
+
+@pytest.fixture
+def dying(monkeypatch):
+    """The sender dies at a point of its way: what it had committed until then stays."""
+
+    def die(name: str) -> None:
+        def dead(*args: Any, **options: Any) -> None:
+            raise SystemExit
+
+        monkeypatch.setattr(orders, name, dead)
+
+    return die
+
+
+@pytest.mark.parametrize(("point", "status"), [("_place", "never_arrived"), ("record_answer", "accepted")])
+def test_the_orphan_of_a_dead_worker_is_taken_up(gateway, broker, dying, point, status):
+    gateway.tick()
+    dying(point)
+    gateway.order("orphan", **RESTING)
+    assert gateway.read("orphan")["status"] == "pending_submit"
+    clock = FixedClock(datetime.now(UTC))
+    assert recovery.recover(clock=clock) == {}  # its time is not over
+    clock.advance(16)
+    for _ in range(3):
+        recovery.recover(clock=clock)
+        clock.advance(60)
+    assert gateway.read("orphan")["status"] == status
+    assert broker.ids().count(f"{gateway.prefix}-orphan") == (1 if status == "accepted" else 0)
+
+
+def test_a_refused_cancel_leads_back_to_what_the_order_was(gateway, broker):
+    gateway.tick()
+    gateway.order("a", **RESTING)
+    broker.fault("cancel_refused")
+    assert cancel(gateway, "a")["status"] == "accepted"
+    steps = JournalEntry.objects.filter(kind="order_transition").order_by("seq").values_list("data__event", flat=True)
+    assert list(steps)[-2:] == ["request_cancel", "refuse_cancel"]
+    assert cancels.send_wished_cancels(clock=CLOCK) == 0
+    cancel(gateway, "a")
+    assert poll_until(gateway, "a", "canceled")["filled_qty"] == "0"
+
+
+def test_a_refused_cancel_of_a_partly_filled_order_leads_back_there(gateway, broker):
+    gateway.tick()
+    gateway.order("a", **RESTING)
+    broker.control("execute", client_order_id=f"{gateway.prefix}-a", qty="2", price="90")
+    poll()
+    broker.fault("cancel_refused")
+    assert cancel(gateway, "a")["status"] == "partially_filled"
+
+
+def test_a_cancel_that_did_not_reach_the_broker_is_sent_again(gateway, broker):
+    gateway.tick()
+    gateway.order("a", **RESTING)
+    broker.fault("drop_before", target="cancel")
+    assert cancel(gateway, "a")["status"] == "pending_cancel"
+    assert [o["status"] for o in broker.ledger()["orders"] if o["client_order_id"].endswith("-a")][-1] == "new"
+    assert cancels.send_wished_cancels(clock=CLOCK) == 1
+    assert cancels.send_wished_cancels(clock=CLOCK) == 0
+    poll_until(gateway, "a", "canceled")
+
+
+def test_a_cancel_that_the_broker_took_and_dropped_later_is_sent_again(gateway, broker):
+    gateway.tick()
+    gateway.order("a", **RESTING)
+    broker.fault("cancel_kept", seconds=0.1)
+    assert cancel(gateway, "a")["status"] == "pending_cancel"
+    assert cancels.send_wished_cancels(clock=CLOCK) == 0  # it was asked just now
+    time.sleep(0.3)
+    assert cancels.send_wished_cancels(clock=later(11)) == 1
+    poll_until(gateway, "a", "canceled")
+
+
+def test_a_cancel_wished_in_doubt_is_sent_once_the_order_is_found(gateway, broker):
+    gateway.tick()
+    broker.fault("drop_after_accept")
+    assert gateway.order("a", **RESTING).status_code == 202
+    assert [cancel(gateway, "a")["status"] for _ in range(2)] == ["in_doubt"] * 2
+    assert JournalEntry.objects.filter(kind="cancel_wished").count() == 1
+    recovery.recover(clock=CLOCK)
+    assert cancels.send_wished_cancels(clock=CLOCK) == 1
+    poll_until(gateway, "a", "canceled")
+
+
+def test_a_fill_while_the_cancel_is_on_its_way_is_booked(gateway, broker):
+    gateway.tick()
+    gateway.order("a", **RESTING)
+    broker.fault("cancel_pending", seconds=30)
+    cancel(gateway, "a")
+    broker.control("execute", client_order_id=f"{gateway.prefix}-a", qty="2", price="90")
+    poll()
+    assert (gateway.read("a")["status"], reserved()) == ("pending_cancel", 270)
+    broker.control("execute", client_order_id=f"{gateway.prefix}-a", qty="3", price="90")
+    poll()
+    assert (gateway.read("a")["status"], reserved()) == ("filled", 0)
+
+
+def test_an_order_that_expires_at_the_close_ends_here(gateway, broker):
+    gateway.tick()
+    gateway.order("a", **RESTING)
+    closes = datetime.fromisoformat(broker.call("GET", "/v2/clock").json()["next_close"])
+    try:
+        broker.control("clock", at=(closes + timedelta(seconds=1)).isoformat())
+        assert poll_until(gateway, "a", "expired")["filled_qty"] == "0"
+    finally:
+        broker.control("clock")
+    assert reserved() == 0
+
+
+def test_a_replacement_at_the_broker_is_followed(gateway, broker):
+    gateway.tick()
+    old = gateway.order("a", **RESTING).json()["broker_order_id"]
+    broker.control("execute", order_id=old, qty="2", price="90")
+    new = broker.call("PATCH", f"/v2/orders/{old}", {"limit_price": "91"}).json()["id"]
+    poll()
+    order = Order.objects.get()
+    assert (order.broker_order_id, order.past_broker_order_ids, order.qty, order.filled_qty) == (new, [old], 5, 2)
+    assert (order.limit_price, reserved(), breaks()) == (91, 273, [("price", "critical")])
+    broker.control("execute", order_id=new, qty="3", price="91")
+    assert poll_until(gateway, "a", "filled")["avg_price"] == "90.6"
+    assert Order.objects.count() == 1
+
+
+def test_an_order_placed_elsewhere_is_seen_counted_and_can_be_cancelled(gateway, broker):
+    gateway.tick()
+    theirs = place_at_broker(broker, f"{gateway.prefix}-hand", limit_price="80", qty="10")
+    poll()
+    order = Order.objects.select_related("strategy").get()
+    assert (order.strategy.code, order.status, reserved()) == ("external", "accepted", 800)
+    denied = gateway.order("a", qty="93", type="limit", limit_price="100.00")
+    assert "insufficient" in [c["code"] for c in denied.json()["order"]["decision"]["checks"]]
+    broker.control("execute", order_id=theirs["id"], qty="4", price="80")
+    poll()
+    assert (Position.objects.get(symbol="AAPL").qty, reserved()) == (4, 480)
+    answer = gateway.call("DELETE", f"orders/{order.client_order_id}?account=main", token=gateway.risk)
+    assert answer.json()["status"] == "pending_cancel"
+    poll()
+    assert (Order.objects.get(pk=order.pk).status, reserved(), breaks()) == (
+        "canceled", 0, [("missing_internal", "warning")],
+    )  # fmt: skip
+
+
+def test_an_over_fill_at_the_broker_stops_the_account(gateway, broker):
+    gateway.tick()
+    gateway.order("a", **RESTING)
+    broker.control("execute", client_order_id=f"{gateway.prefix}-a", qty="9", price="90")
+    poll()
+    assert (gateway.read("a")["filled_qty"], gateway.read("a")["status"]) == ("9", "filled")
+    assert breaks() == [("qty", "critical")]
+    assert Breaker.objects.get(scope="account:main").reason == f"over-fill {gateway.prefix}-a"
+    assert gateway.order("b", **RESTING).json()["code"] == "order_denied"
+
+
+def test_a_bust_and_a_correction_at_the_broker_are_booked(gateway, broker):
+    gateway.tick()
+    gateway.order("a", **RESTING)
+    broker.control("execute", client_order_id=f"{gateway.prefix}-a", qty="5", price="90")
+    poll()
+    booked = Execution.objects.get()
+    broker.control("bust", execution_id=booked.execution_id, price="89.50")
+    poll()
+    corrected = Execution.objects.get(kind="correction")
+    assert (RiskRow.objects.get(pk="account:main").cash, corrected.corrects) == (
+        Decimal("9552.5"), booked.execution_id,
+    )  # fmt: skip
+    broker.control("bust", execution_id=corrected.execution_id)
+    poll()
+    assert (RiskRow.objects.get(pk="account:main").cash, Position.objects.get().qty) == (10_000, 0)
+    assert [(e.kind, e.qty) for e in Execution.objects.order_by("id")] == [
+        ("fill", 5), ("reversal", -5), ("correction", 5), ("bust", -5),
+    ]  # fmt: skip
+    assert poll() == 0
+
+
+def test_an_execution_that_is_filed_late_is_found_by_a_sweep(gateway, broker):
+    gateway.tick()
+    gateway.tick("MSFT")
+    gateway.order("late", **RESTING)
+    broker.fault("lag_activities", symbol="AAPL", seconds=3600, times=None)
+    broker.control("execute", client_order_id=f"{gateway.prefix}-late", qty="5", price="90")
+    gateway.order("seen", symbol="MSFT", qty="1", type="market")
+    poll_until(gateway, "seen", "filled")  # the cursor is past the one that is not filed yet
+    broker.heal()
+    poll()
+    assert (gateway.read("late")["status"], gateway.read("late")["filled_qty"]) == ("filled", "5")
+
+
+def test_while_executions_are_missing_an_order_does_not_end(gateway, broker):
+    gateway.tick()
+    gateway.order("late", **RESTING)
+    broker.fault("lag_activities", seconds=3600, times=None)
+    broker.control("execute", client_order_id=f"{gateway.prefix}-late", qty="5", price="90")
+    for _ in range(3):
+        poll()
+    assert (gateway.read("late")["status"], Order.objects.get().broker_status) == ("accepted", "filled")
+    broker.heal()
+    poll()
+    assert gateway.read("late")["status"] == "filled"
+
+
+def test_executions_are_read_over_any_number_of_pages(gateway, broker):
+    gateway.tick()
+    gateway.order("a", **RESTING)
+    for _ in range(5):
+        broker.control("execute", client_order_id=f"{gateway.prefix}-a", qty="1", price="90")
+    broker.fault("short_pages", size=2, times=None)
+    assert poll() == 5
+    assert gateway.read("a")["status"] == "filled"
+
+
+def test_an_order_that_ended_here_and_works_there_stops_the_account(gateway, broker):
+    gateway.tick()
+    gateway.order("a", **RESTING)
+    Order.objects.update(status="canceled")
+    for _ in range(2):
+        poll()
+    assert breaks() == [("order_status", "critical")]
+    assert Breaker.objects.get(scope="account:main").reason == f"contradiction {gateway.prefix}-a"
+
+
+def test_the_fees_of_the_broker_are_booked_once_and_are_no_withdrawal(gateway, broker):
+    gateway.tick()
+    gateway.order("buy")
+    poll_until(gateway, "buy", "filled")
+    gateway.order("sell", side="sell")
+    poll_until(gateway, "sell", "filled")
+    broker.control("fees")
+    account = Account.objects.get(code="main")
+    Account.objects.update(created_at=datetime.now(UTC) - timedelta(days=3))
+    account.refresh_from_db()
+    cash = RiskRow.objects.get(pk="account:main").cash
+    assert cash_flows.read_cash_flows(account, clock=CLOCK) >= 2
+    assert cash_flows.read_cash_flows(account, clock=CLOCK) == 0
+    fees = account.cash_flows.filter(kind="FEE")
+    assert {flow.moved_start for flow in fees} == {False}
+    assert RiskRow.objects.get(pk="account:main").cash == cash + sum(flow.amount for flow in account.cash_flows.all())
+
+
+def test_keys_of_another_account_send_nothing(gateway, broker):
+    gateway.tick()
+    Account.objects.update(broker_account="PA-ELSEWHERE")
+    answer = gateway.order("a", **RESTING)
+    assert (answer.status_code, answer.json()["code"]) == (422, "broker_rejected")
+    assert Order.objects.get().evidence["reject"]["code"] == "wrong_broker_account"
+    assert f"{gateway.prefix}-a" not in broker.ids()
+    assert poll() == 0
+
+
+class TestAttesting:
+    @pytest.fixture
+    def doubtful(self, gateway, broker):
+        gateway.tick()
+        broker.fault("drop_before")
+        assert gateway.order("a", **RESTING).status_code == 202
+        return f"orders/{gateway.prefix}-a/attest"
+
+    @pytest.fixture
+    def second(self, settings):
+        from backend.tradingbot.services.keys import create_key
+
+        settings.TRADINGBOT = settings.TRADINGBOT.model_copy(update={"attest_second_person": True})
+        return create_key(name="risk-two", role="risk")[1]
+
+    def say(self, gateway: Any, path: str, token: str | None = None, **changes: Any) -> Any:
+        body = {"account": "main", "outcome": "never_arrived", "reason": "told on the phone", **changes}
+        return gateway.call("POST", path, body, token=token or gateway.risk)
+
+    def test_an_outcome_takes_effect_at_once_with_its_reason(self, gateway, doubtful):
+        answer = self.say(gateway, doubtful)
+        assert (answer.status_code, answer.json()["order"]["status"]) == (200, "never_arrived")
+        order = Order.objects.get()
+        assert (order.evidence["give_up"]["attested_by"], order.watch_until is not None) == ("key:risk", True)
+        kinds = list(JournalEntry.objects.filter(actor="key:risk").values_list("kind", flat=True).order_by("seq"))
+        assert kinds[-2:] == ["attested", "order_transition"]
+        assert self.say(gateway, doubtful).json()["code"] == "order_not_in_doubt"
+
+    def test_a_second_person_has_to_say_the_same(self, gateway, doubtful, second):
+        for _ in range(2):
+            answer = self.say(gateway, doubtful, outcome="rejected")
+            assert (answer.status_code, answer.json()["order"]["status"]) == (202, "in_doubt")
+        assert self.say(gateway, doubtful, second).json()["code"] == "attestation_differs"
+        answer = self.say(gateway, doubtful, second, outcome="rejected")
+        assert (answer.status_code, answer.json()["order"]["status"]) == (200, "rejected")
+        told = answer.json()["attestation"]
+        assert (told["attested_by"], told["confirmed_by"]) == ("key:risk", "key:risk-two")
+        assert reserved() == 0
+
+    def test_who_attested_can_think_again(self, gateway, doubtful, second):
+        self.say(gateway, doubtful, outcome="rejected")
+        assert self.say(gateway, doubtful).status_code == 202
+        assert self.say(gateway, doubtful, second).json()["order"]["status"] == "never_arrived"
+
+    def test_what_the_broker_knows_beats_what_a_person_says(self, gateway, broker, doubtful):
+        place_at_broker(broker, f"{gateway.prefix}-a")
+        answer = self.say(gateway, doubtful)
+        assert (answer.status_code, answer.json()["code"]) == (409, "order_found")
+        assert gateway.read("a")["status"] == "accepted"
+
+    def test_an_accepted_order_needs_its_id_at_the_broker(self, gateway, broker, doubtful):
+        wrong = self.say(gateway, doubtful, outcome="accepted")
+        assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (400, "broker_order_id")
+        other = place_at_broker(broker, f"{gateway.prefix}-other")["id"]
+        taken = self.say(gateway, doubtful, outcome="accepted", broker_order_id=other)
+        assert taken.json()["code"] == "broker_order_id_taken"
+        answer = self.say(gateway, doubtful, outcome="accepted", broker_order_id="from-the-desk")
+        assert (answer.json()["order"]["status"], answer.json()["order"]["broker_order_id"]) == (
+            "accepted", "from-the-desk",
+        )  # fmt: skip
+
+    @pytest.mark.parametrize("changes", [{"reason": " "}, {"outcome": "filled"}, {"odd": "1"}, {"account": None}])
+    def test_what_makes_no_sense_is_named(self, gateway, doubtful, changes):
+        answer = self.say(gateway, doubtful, **changes)
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, next(iter(changes)))
+
+    def test_only_the_risk_role_may(self, gateway, doubtful):
+        assert self.say(gateway, doubtful, gateway.trader).json()["code"] == "role_not_allowed"
