@@ -19,6 +19,7 @@ from backend.tradingbot.brokers.answers import (
     BrokerRejectedError,
     BrokerUnreachableError,
 )
+from backend.tradingbot.core.cash_kinds import CASH_KINDS
 from backend.tradingbot.core.errors import UnavailableError
 from backend.tradingbot.core.values import OrderRequest
 from tests.unit.scripted_broker import Broker, cut_short, fill_json, hang, order_json, reset
@@ -252,7 +253,7 @@ def test_cash_flows_are_read_by_time_with_the_sign_of_their_kind(broker: Broker,
     assert (flows[0].occurred_at, flows[1].occurred_at) == (datetime(2026, 3, 2, 16, 0, tzinfo=UTC), None)
     assert flows[1].occurred_on == date(2026, 3, 2)
     asked = broker.seen[0][2]
-    assert (asked["after"], asked["activity_types"]) == ("2026-03-01T00:00:00Z", "CSD,CSW,JNLC,ACATC")
+    assert (asked["after"], asked["activity_types"]) == ("2026-03-01T00:00:00Z", ",".join(CASH_KINDS))
 
 
 @pytest.mark.parametrize("wrong", [{"date": "soon"}, {"net_amount": "NaN"}, {"net_amount": None}, {"id": ""}])
