@@ -12,7 +12,7 @@ class CashFlow(models.Model):
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="cash_flows")
     activity_id = models.CharField(max_length=80)
-    kind = models.CharField(max_length=8, help_text="The broker's word: CSD, CSW, FEE, DIV...")
+    kind = models.CharField(max_length=8, help_text="The broker's word: CSD, CSW, JNLC, ACATC.")
     amount = models.DecimalField(max_digits=28, decimal_places=9)
     session = models.DateField(help_text="The trading date on which it happened.")
     occurred_at = models.DateTimeField()
