@@ -6,7 +6,7 @@ in ``tradingbot_scrape_failed``, so that an alert on it fires instead of a stale
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 import structlog
@@ -32,17 +32,12 @@ from backend.tradingbot.models import (
     Quarantine,
     RiskRow,
 )
+from backend.tradingbot.selectors import metrics_state
+from backend.tradingbot.selectors.metrics_state import gauge
 
 log = structlog.get_logger(__name__)
 
 AGES = (("under_1d", 86_400), ("under_3d", 3 * 86_400), ("under_7d", 7 * 86_400))
-
-
-def gauge(name: str, text: str, labels: list[str], rows: Iterable[tuple[list[str], float]]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(f"tradingbot_{name}", text, labels=labels)
-    for values, figure in rows:
-        family.add_metric(values, figure)
-    return family
 
 
 def build(_: datetime) -> Iterator[Metric]:
@@ -195,6 +190,10 @@ SECTIONS: list[Callable[[datetime], Iterator[Metric]]] = [
     breaks,
     journal,
     market_data,
+    metrics_state.trading_states,
+    metrics_state.limits,
+    metrics_state.reconciliation,
+    metrics_state.queue,
 ]
 
 
