@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from scipy import stats
-
 BPS = Decimal(10_000)
 
 
@@ -60,7 +58,9 @@ def proportion(hits: int, n: int, *, confidence: float = 0.95) -> Estimate:
         raise ValueError(f"hits must be within 0 and n, not {hits} of {n}")
     if n == 0:
         return Estimate(0, None, None, None)
-    z = float(stats.norm.ppf((1 + confidence) / 2))
+    from scipy.special import ndtri  # here, because a web worker should not wait a second for it at its start
+
+    z = float(ndtri((1 + confidence) / 2))
     share = hits / n
     scale = 1 + z * z / n
     middle = (share + z * z / (2 * n)) / scale
@@ -78,8 +78,10 @@ def mean(values: Sequence[float], *, confidence: float = 0.95) -> Estimate:
     middle = math.fsum(values) / n
     if n == 1:
         return Estimate(1, middle, None, None)
+    from scipy.special import stdtrit
+
     spread = math.sqrt(math.fsum((value - middle) ** 2 for value in values) / (n - 1) / n)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * spread
+    half = float(stdtrit(n - 1, (1 + confidence) / 2)) * spread
     return Estimate(n, middle, middle - half, middle + half)
 
 
