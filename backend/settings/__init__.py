@@ -182,12 +182,32 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": TRADINGBOT.mark_seconds,
         "options": {"expires": max(TRADINGBOT.mark_seconds, 2)},
     },
+    "close-days": {
+        "task": "tradingbot.close_days",
+        "schedule": TRADINGBOT.recon_retry_seconds,
+        "options": {"expires": max(TRADINGBOT.recon_retry_seconds, 2)},
+    },
+    "compare-intraday": {
+        "task": "tradingbot.compare_intraday",
+        "schedule": TRADINGBOT.recon_intraday_seconds,
+        "options": {"expires": max(TRADINGBOT.recon_intraday_seconds, 2)},
+    },
     "read-cash-flows": {
         "task": "tradingbot.read_cash_flows",
         "schedule": TRADINGBOT.cash_flow_seconds,
         "options": {"expires": TRADINGBOT.cash_flow_seconds},
     },
 }
+
+# Mail goes out by Django, and nowhere unless MAIL_URL names a server.
+DEFAULT_FROM_EMAIL = TRADINGBOT.mail_from
+MAIL = TRADINGBOT.mail_server
+EMAIL_BACKEND = (
+    "django.core.mail.backends.smtp.EmailBackend" if MAIL else "django.core.mail.backends.dummy.EmailBackend"
+)
+if MAIL:
+    EMAIL_HOST, EMAIL_PORT, EMAIL_HOST_USER, EMAIL_HOST_PASSWORD, EMAIL_USE_TLS = MAIL
+EMAIL_TIMEOUT = 10
 
 LOGGING = logging_config(log_format=TRADINGBOT.log_format, level=TRADINGBOT.log_level)
 LOGGING_CONFIG = "logging.config.dictConfig"

@@ -65,6 +65,7 @@ class Config(BaseSettings):
     recon_intraday_seconds: float = Field(300.0, gt=0, le=3600)
     affirmation_hours: float = Field(15.0, gt=0, le=24 * 7)
     statement_max_bytes: int = Field(32 * 1024 * 1024, ge=1024, le=1024**3)
+    mail_url: SecretStr = SecretStr("")
     mail_to: str = ""
     mail_from: str = "tradingbot@localhost"
     bar_grace_seconds: float = Field(30.0, ge=0, le=600)
@@ -80,6 +81,11 @@ class Config(BaseSettings):
             raise ValueError("SECRET_KEY must have at least 50 characters in production")
         if self.environment == "production" and self.failpoints:
             raise ValueError("FAILPOINTS must not be set with ENVIRONMENT=production; unset it")
+        if self.mail_url.get_secret_value() and urlsplit(self.mail_url.get_secret_value()).scheme not in (
+            "smtp",
+            "smtps",
+        ):
+            raise ValueError("MAIL_URL must start with smtp:// or smtps://")
         if not self.database_url.get_secret_value().startswith(("postgres://", "postgresql://")):
             raise ValueError("DATABASE_URL must start with postgresql://")
         if not self.redis_url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
@@ -95,6 +101,21 @@ class Config(BaseSettings):
     def anchors_at(self) -> Path:
         """Where the journal's anchors are written."""
         return self.anchor_file or self.state_dir / "journal-anchors.jsonl"
+
+    @cached_property
+    def mail_server(self) -> tuple[str, int, str, str, bool] | None:
+        """``MAIL_URL`` (``smtp://user:password@host:port`` or ``smtps://``) as Django's settings; None without one."""
+        raw = self.mail_url.get_secret_value()
+        if not raw:
+            return None
+        url = urlsplit(raw)
+        port = url.port or (587 if url.scheme == "smtps" else 25)
+        return url.hostname or "", port, unquote(url.username or ""), unquote(url.password or ""), url.scheme == "smtps"
+
+    @cached_property
+    def recipients(self) -> list[str]:
+        """``MAIL_TO``: addresses with commas between them."""
+        return [address.strip() for address in self.mail_to.split(",") if address.strip()]
 
     @cached_property
     def database(self) -> dict[str, Any]:

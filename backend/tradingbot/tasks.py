@@ -7,10 +7,11 @@ from contextlib import contextmanager
 
 import structlog
 from celery import shared_task
+from django.conf import settings
 from django.db import connection
 
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
-from backend.tradingbot.core.errors import TradingbotError
+from backend.tradingbot.core.errors import ConflictError, TradingbotError
 from backend.tradingbot.models import Account
 from backend.tradingbot.services import (
     anchors,
@@ -23,6 +24,9 @@ from backend.tradingbot.services import (
     kill_switch,
     marking,
     mode_watch,
+    recon,
+    recon_intraday,
+    recon_summary,
     recovery,
     revaluation,
     shadow,
@@ -33,6 +37,7 @@ log = structlog.get_logger(__name__)
 POLL_LOCK, RECOVERY_LOCK, MARK_LOCK, CASH_LOCK, REVALUE_LOCK = 7_301, 7_302, 7_303, 7_304, 7_305
 ANCHOR_LOCK, PROOF_LOCK, MODES_LOCK = 7_306, 7_307, 7_308
 DATA_LOCK, CACHE_LOCK = 7_310, 7_311
+INTRADAY_LOCK, SUMMARY_LOCK = 7_321, 7_322
 
 
 @contextmanager
@@ -129,3 +134,30 @@ def check_bar_cache() -> None:
     with singleton(CACHE_LOCK) as held:
         if held:
             bar_cache.check_cache(actor="beat", clock=SYSTEM_CLOCK)
+
+
+@shared_task(name="tradingbot.close_days")
+def close_days() -> None:
+    """Send one task for each account that has a session to close; then tell what there is to tell."""
+    for account_id in recon.accounts_to_close(clock=SYSTEM_CLOCK):
+        reconcile_account.apply_async([account_id], expires=settings.TRADINGBOT.recon_retry_seconds)
+    with singleton(SUMMARY_LOCK) as held:
+        if held:
+            recon_summary.tell(clock=SYSTEM_CLOCK)
+
+
+@shared_task(name="tradingbot.reconcile_account")
+def reconcile_account(account_id: int) -> None:
+    """Close what is due, the missed sessions first. Another run of the same account is left to its work."""
+    account = Account.objects.get(pk=account_id)
+    try:
+        recon.close_missed(account, actor="beat", clock=SYSTEM_CLOCK)
+    except ConflictError as error:
+        log.info("recon_left_alone", account=account.code, code=error.code)
+
+
+@shared_task(name="tradingbot.compare_intraday")
+def compare_intraday() -> None:
+    with singleton(INTRADAY_LOCK) as held:
+        if held:
+            recon_intraday.compare_all(clock=SYSTEM_CLOCK)

@@ -9,7 +9,7 @@ from backend.tradingbot.models.append_only import append_only
 from backend.tradingbot.models.recon import Break
 from backend.tradingbot.models.statements import Statement, figure
 
-RUN_STATES = ["running", "incomplete", "completed", "failed"]
+RUN_STATES = ["running", "incomplete", "interim", "completed", "failed"]
 ENTRY_KINDS = ["fee", "dividend", "interest", "flow", "corporate_action", "option_event", "other", "correction"]
 
 

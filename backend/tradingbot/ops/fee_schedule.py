@@ -1,7 +1,8 @@
 """What the broker may charge: the fees that a day's executions earn, by a schedule that is written down.
 
-Invariants: without a schedule nothing may be charged, so that any fee is a break; fees round up to a cent a day, as
-brokers collect them; rates are exact decimals that are not negative.
+Invariants: without a schedule nothing may be charged, so that any fee is a break; each fee rounds up to a cent a day,
+as brokers collect them; its day is the date in New York, whatever trading date the account keeps; rates are exact
+decimals that are not negative.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import polars as pl
 
 from backend.tradingbot.core.values import plain
+from backend.tradingbot.ops.recon_frames import new_york_date
 
 ZERO = Decimal(0)
 CENT = Decimal("0.01")
@@ -59,26 +61,29 @@ class FeeSchedule:
         }
 
     def expected(self, executions: pl.DataFrame) -> dict[date, Decimal]:
-        """What the executions of each trade date earn, in dollars; a day that earns nothing is left out."""
+        """What the executions of each date earn, in dollars; a day that earns nothing is left out."""
         if not executions.height:
             return {}
+        zero, qty = pl.lit(ZERO), pl.col("qty")
         sold, option = pl.col("side") == "sell", pl.col("multiplier") > 1
-        zero = pl.lit(ZERO)
-        taf = pl.col("qty") * pl.lit(self.sale_of_share)
+        activity = qty * pl.lit(self.sale_of_share)
         if self.sale_cap:
-            taf = pl.min_horizontal(taf, pl.lit(self.sale_cap))
-        each = pl.when(sold).then(
-            pl.col("qty") * pl.col("price") * pl.col("multiplier") * pl.lit(self.sale_of_dollar) + taf
-        ).otherwise(zero) + pl.when(option).then(pl.col("qty") * pl.lit(self.contract)).otherwise(
-            pl.col("qty") * pl.lit(self.share)
-        )
-        days = executions.group_by("trade_date").agg(
-            each.sum().alias("fees"),
+            activity = pl.min_horizontal(activity, pl.lit(self.sale_cap))
+        proceeds = qty * pl.col("price") * pl.col("multiplier") * pl.lit(self.sale_of_dollar)
+        days = executions.group_by(new_york_date().alias("day")).agg(
+            pl.when(sold).then(proceeds).otherwise(zero).sum().alias("section_31"),
+            pl.when(sold).then(activity).otherwise(zero).sum().alias("activity"),
+            pl.when(option)
+            .then(qty * pl.lit(self.contract))
+            .otherwise(qty * pl.lit(self.share))
+            .sum()
+            .alias("commission"),
             pl.coalesce("order_id", "client_order_id", "execution_id").n_unique().alias("orders"),
         )
         found = {}
-        for day, fees, orders in days.sort("trade_date").iter_rows():
-            total = (fees + self.order * orders).quantize(CENT, rounding=ROUND_UP)
+        for day, section_31, activity_fee, commission, orders in days.sort("day").iter_rows():
+            parts = (section_31, activity_fee, commission + self.order * orders)
+            total = sum((part.quantize(CENT, rounding=ROUND_UP) for part in parts), ZERO)
             if total:
                 found[day] = total
         return found

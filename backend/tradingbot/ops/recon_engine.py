@@ -24,7 +24,7 @@ from backend.tradingbot.ops.recon_books import (
 )
 from backend.tradingbot.ops.recon_breaks import ZERO, Activity, FoundBreak
 from backend.tradingbot.ops.recon_executions import Leftovers, without_duplicates
-from backend.tradingbot.ops.recon_frames import Books, frame
+from backend.tradingbot.ops.recon_frames import Books, frame, new_york_date
 from backend.tradingbot.ops.recon_kinds import ActivityKind, BreakKind, Tolerances
 from backend.tradingbot.ops.recon_match import Matched, match, numbered
 from backend.tradingbot.ops.recon_orders import compare_orders
@@ -76,7 +76,8 @@ def reconcile_day(ours: Books, theirs: Books, day: Day) -> DayResult:
     mine = recon_corrections.apply(_with(ours.executions, day.carried_ours), day.earlier)
     other = recon_corrections.apply(_with(theirs.executions, day.carried_theirs), day.earlier)
     touched = mine.touched | other.touched
-    mine_rows, mine_twice = without_duplicates(numbered(_with_named(mine.executions, day.earlier, touched)), "ours")
+    named = _with_named(mine.executions, day.earlier, other.touched - mine.touched)
+    mine_rows, mine_twice = without_duplicates(numbered(named), "ours")
     other_rows, other_twice = without_duplicates(numbered(other.executions), "theirs")
     matched = match(mine_rows, other_rows, day.tolerances)
     left = matched.ours_left.height + matched.theirs_left.height + matched.clashes.height
@@ -103,7 +104,7 @@ def _with(executions: pl.DataFrame, carried: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_named(executions: pl.DataFrame, earlier: pl.DataFrame, touched: frozenset[str]) -> pl.DataFrame:
-    """Our executions of earlier sessions join when the broker took them back in this one."""
+    """Our executions of earlier sessions join when the broker took them back in this one and we did not."""
     named = earlier.filter(pl.col("execution_id").is_in(sorted(touched)))
     return _with(executions, named) if named.height else executions
 
@@ -180,6 +181,6 @@ def _commissions(executions: pl.DataFrame, session: date) -> pl.DataFrame:
             "covers": day,
             "description": f"commissions on executions of {day}",
         }
-        for day, fee in charged.group_by("trade_date").agg(pl.col("fee").sum()).sort("trade_date").iter_rows()
+        for day, fee in charged.group_by(new_york_date().alias("day")).agg(pl.col("fee").sum()).sort("day").iter_rows()
     ]
     return frame("activities", rows)

@@ -121,6 +121,11 @@ def cash_effect() -> pl.Expr:
     return -(signed_qty() * pl.col("price") * pl.col("multiplier"))
 
 
+def new_york_date() -> pl.Expr:
+    """The date in New York on which it happened: the day that its fees are charged for."""
+    return pl.col("occurred_at").dt.convert_time_zone("America/New_York").dt.date()
+
+
 def as_text(row: Mapping[str, Any]) -> dict[str, Any]:
     """One row as JSON keeps it: numbers and times as text, nothing that is None."""
     shown: dict[str, Any] = {}

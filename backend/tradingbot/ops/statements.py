@@ -47,7 +47,7 @@ class Expected:
 
     ``trade_date_of`` tells the session that an instant belongs to; ``time_zone`` is that of times without an offset;
     ``as_of`` is the instant that positions and cash stand for when the file does not say; ``controls`` came beside it.
-    ``any_date`` is for what was asked of the broker between two instants, which need not have a trade of the session.
+    ``any_date`` is for what was asked of the broker between two instants, and is cut to the session afterwards.
     """
 
     account: str
@@ -156,7 +156,7 @@ def merged(statements: list[Statement]) -> Statement:
 def check_trade_dates(dates: list[date], expected: Expected, where: str) -> None:
     """A statement of executions is of the day of its newest one; older ones are late reports. Raises StatementError."""
     latest = max(dates, default=expected.session)
-    if latest > expected.session or (latest != expected.session and not expected.any_date):
+    if latest != expected.session and not expected.any_date:
         told = f"its newest execution is of {latest}, not of {expected.session}"
         raise StatementError("statement_other_date", told, "upload it to its own day", where=where)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -152,13 +152,26 @@ def statement_lines(statement_id: int, table: str) -> pl.DataFrame:
 OUR_ORDERS = """
 SELECT nullif(coalesce(broker_order_id, ''), ''), client_order_id, symbol, side, qty, filled_qty, status
 FROM tradingbot_order
-WHERE account_id = %s AND mode = 'live' AND status NOT IN ('new', 'denied')
-  AND created_at <= %s AND (created_at > %s OR updated_at > %s
-    OR status IN ('pending_submit', 'in_doubt', 'accepted', 'partially_filled', 'pending_cancel')
-    OR client_order_id = ANY(%s))"""
+WHERE account_id = %s AND mode <> 'shadow' AND status NOT IN ('new', 'denied')
+  AND (client_order_id = ANY(%s) OR broker_order_id = ANY(%s) OR (created_at <= %s
+    AND (created_at > %s OR updated_at > %s
+      OR status IN ('pending_submit', 'in_doubt', 'accepted', 'partially_filled', 'pending_cancel'))))"""
+UNDER_WAY = timedelta(minutes=1)  # an order made right before the cut may have reached the broker after it
 
 
-def our_orders(account_id: int, *, cut: datetime, opening_cut: datetime, also: list[str]) -> pl.DataFrame:
-    """Our orders that lived between the cuts, those that still work, and those named in ``also``."""
-    values = [account_id, cut, opening_cut, opening_cut, also]
+@dataclass(frozen=True)
+class OrderWindow:
+    """Which orders a run compares: those that lived between the cuts, those that still work, and those named."""
+
+    opening_cut: datetime
+    cut: datetime
+    client_ids: list[str]
+    broker_ids: list[str]
+
+
+def our_orders(account_id: int, window: OrderWindow) -> pl.DataFrame:
+    """Our orders of ``window``, as they stand now."""
+    opening = window.opening_cut - UNDER_WAY
+    named = [window.client_ids, window.broker_ids]
+    values = [account_id, *named, window.cut - UNDER_WAY, opening, opening]
     return checked("orders", copied(OUR_ORDERS, values, SCHEMAS["orders"]))

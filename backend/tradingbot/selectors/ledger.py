@@ -22,6 +22,7 @@ from backend.tradingbot.models import Account, BookEntry, CashFlow, Execution, P
 from backend.tradingbot.ops.recon_frames import frame, signed_qty
 from backend.tradingbot.ops.recon_proofs import Entry, cash_proof
 from backend.tradingbot.selectors.frames import (
+    OrderWindow,
     Window,
     as_movements,
     as_told,
@@ -63,9 +64,10 @@ class Ledger:
 
 def read_ledger(
     account: Account, opening: OpeningPoint, cut: datetime, session: date, trade_date_of: Callable[[datetime], date],
-    *, orders_too: list[str],
+    *, order_ids: tuple[list[str], list[str]],
 ) -> Ledger:  # fmt: skip
-    """Our books of ``session`` at ``cut``. ``orders_too`` are client order ids to show whatever their age."""
+    """Our books of ``session`` at ``cut``. ``order_ids`` are client and broker ids of orders to show whatever their
+    age."""
     with transaction.atomic(durable=True):
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -81,7 +83,7 @@ def read_ledger(
         entries = [*_entries(account, opening, session), *_flows(account, opening, cut)]
         undone = [*_entries_after(account, session), *_flows_after(account, cut)]
         positions = list(Position.objects.filter(account=account))
-        orders = our_orders(account.pk, cut=cut, opening_cut=opening.cut, also=orders_too)
+        orders = our_orders(account.pk, OrderWindow(opening.cut, cut, *order_ids))
         booked = set(
             BookEntry.objects.filter(account=account).exclude(activity_id="").values_list("activity_id", flat=True)
         )

@@ -19,7 +19,7 @@ from django.db import connection, transaction
 from backend.tradingbot.brokers.answers import BrokerQueryError
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import ConflictError, FieldError, InvalidInputError, TradingbotError
-from backend.tradingbot.data.calendar import session_on
+from backend.tradingbot.data.calendar import session_date, session_on
 from backend.tradingbot.infra import failpoints
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import TRACE_ID
@@ -38,7 +38,7 @@ __all__ = ["close_missed", "disable_next_day", "run_session"]
 log = structlog.get_logger(__name__)
 
 TRIES = 5
-RUN_LOCK = 7_310  # with the account's id: one run an account
+RUN_LOCK = 7_320  # with the account's id: one run an account
 
 
 @contextmanager
@@ -56,13 +56,17 @@ def _alone(account: Account) -> Iterator[None]:
             cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [RUN_LOCK, account.pk])
 
 
-def run_session(account: Account, session: date, *, actor: str, clock: Clock, pull: bool = True) -> ReconRun:
+def run_session(
+    account: Account, session: date, *, actor: str, clock: Clock, pull: bool = True, interim: bool = False
+) -> ReconRun:
     """Reconcile ``session``, after any earlier one that was missed; later ones that were closed are closed anew on it.
 
-    ``pull`` asks the broker; without it, and for accounts whose statements are uploaded, what is stored is used. Raises
-    InvalidInputError for a session that has not ended or is none of this account's, ConflictError ``recon_running``.
+    ``pull`` asks the broker; without it, and for accounts whose statements are uploaded, what is stored is used. With
+    ``interim`` the session of now is compared as it stands: its breaks open and block at once, and it is closed after
+    its end all the same. Raises InvalidInputError for a session that has not ended or is none of this account's,
+    ConflictError ``recon_running``.
     """
-    _check_session(account, session, clock.now())
+    _check_session(account, session, clock.now(), interim)
     with _alone(account):
         through = reconciled_through(account)
         for earlier in missed_sessions(account, through, clock.now()):
@@ -74,7 +78,7 @@ def run_session(account: Account, session: date, *, actor: str, clock: Clock, pu
                     f"session {earlier} comes first and could not be closed", code="recon_earlier_incomplete",
                     remedy="see its breaks; upload its statement and run it again",
                 )  # fmt: skip
-        run = _close(account, session, actor, clock, pull=pull)
+        run = _close(account, session, actor, clock, pull=pull, interim=interim)
         if run.state == "completed":
             later = ReconRun.objects.filter(account=account, session__gt=session, state="completed")
             for day in list(later.order_by("session").values_list("session", flat=True)):
@@ -93,12 +97,21 @@ def close_missed(account: Account, *, actor: str, clock: Clock, pull: bool = Tru
     return runs
 
 
-def _check_session(account: Account, session: date, now: datetime) -> None:
+def accounts_to_close(*, clock: Clock) -> list[int]:
+    """The ids of the active accounts that have a session to close."""
+    now = clock.now()
+    active = Account.objects.filter(active=True).order_by("pk")
+    return [each.pk for each in active if missed_sessions(each, reconciled_through(each), now)]
+
+
+def _check_session(account: Account, session: date, now: datetime, interim: bool) -> None:
     found = session_on(session, account.session_calendar)
     problem = ""
     if found is None:
         problem = f"is no session of {account.session_calendar}"
-    elif found.closes_at > now:
+    elif interim and session_date(now, account.session_calendar) != session:
+        problem = "is not the session of now"
+    elif not interim and found.closes_at > now:
         problem = "has not ended"
     elif session < first_session(account):
         problem = "was before the account was set up"
@@ -107,7 +120,7 @@ def _check_session(account: Account, session: date, now: datetime) -> None:
         raise InvalidInputError([error], code="no_session")
 
 
-def _close(account: Account, session: date, actor: str, clock: Clock, *, pull: bool) -> ReconRun:
+def _close(account: Account, session: date, actor: str, clock: Clock, *, pull: bool, interim: bool = False) -> ReconRun:
     run, policy = _begin(account, session, actor, clock.now()), policy_of(account)
     opening = opening_of(account, session)
     failpoints.hit("recon.begun", account.code)
@@ -115,7 +128,7 @@ def _close(account: Account, session: date, actor: str, clock: Clock, *, pull: b
         if pull and not policy.upload_only and not _all_uploaded(account, session):
             pull_statement(account, session, opening.point.cut, actor=actor, clock=clock)
         failpoints.hit("recon.statement_stored", account.code)
-        return _compare_and_store(run, opening, policy, clock)
+        return _compare_and_store(run, opening, policy, clock, interim)
     except (BrokerQueryError, StatementError) as error:
         return store_failure(run, error, policy, clock=clock)
     except TradingbotError as error:
@@ -123,7 +136,7 @@ def _close(account: Account, session: date, actor: str, clock: Clock, *, pull: b
         return store_failure(run, error, policy, clock=clock)
 
 
-def _compare_and_store(run: ReconRun, opening: DayOpening, policy: Policy, clock: Clock) -> ReconRun:
+def _compare_and_store(run: ReconRun, opening: DayOpening, policy: Policy, clock: Clock, interim: bool) -> ReconRun:
     """Compare and store; what was booked in between makes it compare again."""
     for _ in range(TRIES):
         statements = statements_of(run.account, run.session)
@@ -132,7 +145,7 @@ def _compare_and_store(run: ReconRun, opening: DayOpening, policy: Policy, clock
         compared = compare(run.account, run.session, opening, statements, policy)
         failpoints.hit("recon.before_store", run.account.code)
         try:
-            return store_result(run, compared, policy, clock=clock)
+            return store_result(run, compared, policy, clock=clock, interim=interim)
         except BooksMovedError:
             run.refresh_from_db()
     raise ConflictError("the books keep moving", code="recon_books_moving", remedy="run it again")

@@ -74,7 +74,7 @@ def settle_blocks(row: RiskRow, session: date, *, actor: str, now: datetime) -> 
 def lift_block(block_id: int, *, actor: str, reason: Any, clock: Clock) -> ReconciliationBlock:
     """Lift a block that a person has placed. Raises ConflictError ``breaks_open`` for one that breaks hold."""
     block = _found(block_id)
-    why = _need(reason)
+    why = checked_reason(reason)
     with locked_risk(account_scope(block.account.code)) as row:
         block = _standing(block_id)
         if block.placed_by == RECONCILIATION and blocking_breaks(block.account).exists():
@@ -127,7 +127,8 @@ def _standing(block_id: int) -> ReconciliationBlock:
     return block
 
 
-def _need(reason: Any) -> str:
+def checked_reason(reason: Any) -> str:
+    """A reason as it is kept. Raises InvalidInputError."""
     if not isinstance(reason, str) or not reason.strip() or len(reason) > 200 or not reason.isprintable():
         problem = "must be 1 to 200 printable characters"
         raise InvalidInputError([FieldError("reason", reason, problem, "say why, for the record")])

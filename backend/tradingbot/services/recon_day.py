@@ -14,13 +14,13 @@ from typing import Any
 import polars as pl
 
 from backend.tradingbot.data.calendar import business_days_between, session_date
-from backend.tradingbot.models import Account, ReconRun, Statement
+from backend.tradingbot.models import Account, Order, ReconRun, Statement
 from backend.tradingbot.ops.pnl import Opening
 from backend.tradingbot.ops.pnl_lots import AverageState, Lot
 from backend.tradingbot.ops.recon_breaks import FoundBreak
 from backend.tradingbot.ops.recon_close import ClosedDay, Closing, Inputs, Side, close_day, closing_of
 from backend.tradingbot.ops.recon_engine import Day, DayResult, reconcile_day
-from backend.tradingbot.ops.recon_frames import Books, frame
+from backend.tradingbot.ops.recon_frames import Books, frame, new_york_date
 from backend.tradingbot.ops.recon_kinds import ActivityKind
 from backend.tradingbot.selectors.frames import TradeDate, statement_lines
 from backend.tradingbot.selectors.ledger import Ledger, OpeningPoint, named_executions, read_ledger
@@ -83,10 +83,13 @@ def compare(
     trade_date_of = partial(session_date, calendar=account.session_calendar)
     theirs, problems, cut = _their_books(statements, session)
     standing = standing_before(account, session)
-    ledger = read_ledger(account, opening.point, cut, session, trade_date_of, orders_too=standing.orders)
+    theirs = _comparable_orders(theirs, account, cut, statements)
+    named = (standing.orders + _ids(theirs, "client_order_id"), _ids(theirs, "order_id"))
+    ledger = read_ledger(account, opening.point, cut, session, trade_date_of, order_ids=named)
     if ledger.cash is None:
         problems.append(("cash", "our own cash is not known: set it before the day can be closed"))
-    ours = Books(ledger.told, ledger.orders, ledger.positions, frame("activities"), ledger.cash, None, ledger.booked)
+    orders = _without(ledger.orders, _changed_after(account, cut, statements))
+    ours = Books(ledger.told, orders, ledger.positions, frame("activities"), ledger.cash, None, ledger.booked)
     start = opening.closing or _first_opening(account, ledger)
     marks = close_marks(theirs, ledger.positions, cut)
     fees = _fees(start, ledger, policy)
@@ -116,6 +119,29 @@ def _their_books(statements: list[Statement], session: date) -> tuple[Books, lis
     return Books(**told), problems, cut
 
 
+def _ids(theirs: Books, column: str) -> list[str]:
+    return [] if theirs.orders is None else theirs.orders[column].drop_nulls().to_list()
+
+
+def _comparable_orders(theirs: Books, account: Account, cut: datetime, statements: list[Statement]) -> Books:
+    """Orders that changed here after a file was made are not compared with it: both would be right."""
+    changed = _changed_after(account, cut, statements)
+    return theirs if theirs.orders is None else replace(theirs, orders=_without(theirs.orders, changed))
+
+
+def _changed_after(account: Account, cut: datetime, statements: list[Statement]) -> list[str]:
+    """The ids of orders that moved on after the cut. The broker's own answer shows orders as they are now, as we do."""
+    if all(statement.source == "broker" for statement in statements if "orders" in statement.sections):
+        return []
+    rows = Order.objects.filter(account=account, updated_at__gt=cut)
+    return [name for pair in rows.values_list("client_order_id", "broker_order_id") for name in pair if name]
+
+
+def _without(orders: pl.DataFrame, ids: list[str]) -> pl.DataFrame:
+    known = pl.col("client_order_id").is_in(ids) | pl.col("order_id").is_in(ids)
+    return orders.filter(~known.fill_null(False)) if ids else orders
+
+
 def _first_opening(account: Account, ledger: Ledger) -> Closing:
     """The first day opens on what is in the books less what moved them since: the opening balance."""
     held: dict[str, Decimal] = dict(ledger.positions.select("symbol", "qty").iter_rows())
@@ -143,7 +169,7 @@ def _day(
     account: Account, session: date, policy: Policy, problems: list[tuple[str, str]], standing: Standing,
     theirs: Books, fees: dict[date, Decimal], trade_date_of: TradeDate,
 ) -> Day:  # fmt: skip
-    calendar, grace = account.session_calendar, policy.tolerances.fee_grace_sessions
+    grace = policy.tolerances.fee_grace_sessions
     named: list[str] = []
     if theirs.executions is not None:
         named = theirs.executions["refers_to"].drop_nulls().unique().to_list()
@@ -153,7 +179,7 @@ def _day(
         frame("executions", standing.carried_ours), frame("executions", standing.carried_theirs),
         earlier.with_columns(pl.lit("fill").alias("kind"), pl.lit(None, dtype=pl.String).alias("refers_to")),
         standing.breaks, fees,
-        frozenset(day for day in fees if business_days_between(day, session, calendar) > grace),
+        frozenset(day for day in fees if business_days_between(day, session) > grace),
     )  # fmt: skip
 
 
@@ -184,7 +210,8 @@ def _fees_left(expected: dict[date, Decimal], theirs: Books) -> dict[date, Decim
         rows = theirs.activities.filter(pl.col("kind") == str(ActivityKind.FEE))
         charged |= set(rows.select(pl.coalesce("covers", "date")).to_series())
     if theirs.executions is not None:
-        charged |= set(theirs.executions.filter(pl.col("fee").fill_null(0) != 0)["trade_date"])
+        rows = theirs.executions.filter(pl.col("fee").fill_null(0) != 0)
+        charged |= set(rows.select(new_york_date().alias("day"))["day"])
     return {day: amount for day, amount in expected.items() if day not in charged}
 
 

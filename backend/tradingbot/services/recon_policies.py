@@ -105,7 +105,7 @@ def set_policy(
         errors.add("fees", changes.get("fees"), str(error), "decimals as text")
     if errors:
         raise InvalidInputError(errors.errors)
-    with transaction.atomic(durable=True):
+    with transaction.atomic():
         firm, now = lock_risk(FIRM), clock.now()
         before = ReconPolicy.objects.filter(account=account).order_by("-version").first()
         names = ("tolerances", "warnings", "fees", "upload_only", "second_signer")
@@ -129,7 +129,7 @@ def save_mapping(body: Mapping[str, Any], *, actor: str, reason: Any, clock: Clo
         errors.add("name", name, "must be 1 to 60 printable characters", "name the mapping")
     if errors:
         raise InvalidInputError(errors.errors)
-    with transaction.atomic(durable=True):
+    with transaction.atomic():
         firm, now = lock_risk(FIRM), clock.now()
         before = CsvMappingVersion.objects.filter(name=name).order_by("-version").first()
         version = before.version + 1 if before else 1

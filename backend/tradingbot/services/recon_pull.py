@@ -37,12 +37,13 @@ def pull_statement(account: Account, session: date, opening_cut: datetime, *, ac
     Raises BrokerQueryError when it cannot be asked, StatementError when it answers for another account.
     """
     client = execution_client(settings.TRADINGBOT)
-    body = _ask(account, client, opening_cut, clock)
+    cut = min(end_of(session, account.session_calendar), clock.now())
+    body = _ask(account, client, opening_cut, cut, clock)
     content = json.dumps(body, sort_keys=True, indent=1, ensure_ascii=False).encode()
     name = f"{settings.TRADINGBOT.broker}-{account.code}-{session}.json"
     received = Received(name, content, content, hashlib.sha256(content).hexdigest())
     found = reading.read_statement(received, replace(expected_of(account, session), any_date=True), "alpaca_json")
-    cut = min(end_of(session, account.session_calendar), found.as_of)
+    cut = min(cut, found.as_of)
     books = taken_back(found.books, cut, session)
     fresh = replace(
         books,
@@ -53,7 +54,7 @@ def pull_statement(account: Account, session: date, opening_cut: datetime, *, ac
     return store(account, received, found, actor=actor, clock=clock, source="broker")[0]
 
 
-def _ask(account: Account, client: AlpacaClient, opening_cut: datetime, clock: Clock) -> dict[str, Any]:
+def _ask(account: Account, client: AlpacaClient, opening_cut: datetime, cut: datetime, clock: Clock) -> dict[str, Any]:
     """Everything in one piece: what was read first must still be so at the end."""
     since = min(opening_cut - LATE_REPORTS, opening_cut)
     for _ in range(TRIES):
@@ -62,6 +63,7 @@ def _ask(account: Account, client: AlpacaClient, opening_cut: datetime, clock: C
         fills = client.fills(since=since)
         others = client.other_activities(opening_cut - LATE_ACTIVITIES)
         orders = client.list_orders("all", after=opening_cut - LATE_REPORTS)
+        orders = [order for order in orders if order.submitted_at is None or order.submitted_at <= cut]
         same = _comparable(_standing(client)) == _comparable(before)
         if same:
             break

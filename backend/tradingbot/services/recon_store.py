@@ -43,8 +43,11 @@ class BooksMovedError(Exception):
     """An entry was booked while the day was compared: compare it again."""
 
 
-def store_result(run: ReconRun, compared: Compared, policy: Policy, *, clock: Clock) -> ReconRun:
-    """Everything that ``compared`` came to, in one transaction. Raises BooksMovedError when it is out of date."""
+def store_result(run: ReconRun, compared: Compared, policy: Policy, *, clock: Clock, interim: bool = False) -> ReconRun:
+    """Everything that ``compared`` came to, in one transaction. Raises BooksMovedError when it is out of date.
+
+    An ``interim`` result has every figure and closes nothing: the session is still to be reconciled after its end.
+    """
     account, closed = run.account, compared.closed
     with transaction.atomic(durable=True):
         row, now = lock_risk(account_scope(account.code)), clock.now()
@@ -58,14 +61,17 @@ def store_result(run: ReconRun, compared: Compared, policy: Policy, *, clock: Cl
         )
         if closed is not None:
             _store_closing(run, compared, closed, policy, now)
-            _advance(row, account, run.session)
+            if interim:
+                run.state = "interim"
+            else:
+                _advance(row, account, run.session)
         else:
             run.state = "completed" if was_completed else "incomplete"
             run.failure = "; ".join(str(each.theirs.get("problem", "")) for each in compared.breaks)[:500]
         run.save()
         run.statements.set(compared.statements)
         blocked = settle_blocks(row, run.session, actor="reconciliation", now=now)
-        if closed is not None:
+        if closed is not None and not interim:
             offer(run, closed.closing, policy, now=now)
         data = {"session": str(run.session), "state": run.state, "breaks": counts, "blocked": blocked}
         data |= {"digest": run.result_digest, "statements": [each.sha256 for each in compared.statements]}

@@ -17,6 +17,7 @@ from backend.tradingbot.models import Account
 from backend.tradingbot.services.accounts import create_account, create_strategy
 from backend.tradingbot.services.feeds import declare_feed
 from backend.tradingbot.services.keys import create_key
+from backend.tradingbot.services.recon_policies import set_policy
 
 SYMBOLS = ["AAPL", "MSFT", "SPY"]
 # generous, so that nobody who tries things out is stopped by accident, and visible like any other: GET limits
@@ -36,6 +37,8 @@ LIMITS: dict[str, Decimal | None] = {
     "repeat_window_seconds": Decimal(60),
     "name_beta_exposure_max": Decimal(2_000_000),
 }
+# the paper broker's rates: SEC section 31 and FINRA's trading activity fee
+FEES = {"name": "paper", "sale_of_dollar": "0.0000278", "sale_of_share": "0.000166", "sale_cap": "8.30"}
 BREAKER = {"cooldown_sec": 5, "max_error_rate_per_min": 20}
 
 
@@ -80,6 +83,7 @@ class Command(BaseCommand):
             reason="the demo's ticks; generous, because people type them",
             clock=SYSTEM_CLOCK,
         )
+        set_policy(account, {"fees": FEES}, actor="setup", reason="what the paper broker charges", clock=SYSTEM_CLOCK)
         strategy = create_strategy(code="demo", name="Demo strategy", mode="live", breaker=BREAKER)
         _, trader = create_key(
             name="demo-trader",

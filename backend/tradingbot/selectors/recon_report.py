@@ -1,0 +1,103 @@
+"""The report of one account and day: what was matched, which breaks stand, proofs, P&L, who affirmed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from backend.tradingbot.core.values import plain
+from backend.tradingbot.data.calendar import OutsideCalendarError, business_days_between
+from backend.tradingbot.models import Affirmation, Break, ReconciliationBlock, ReconRun, Statement
+from backend.tradingbot.ops.waterfall import Bar, bars_of
+
+AGES = (("new", 0), ("1 day", 1), ("2-5 days", 5))
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the page shows. ``breaks`` are (break, age in business days)."""
+
+    run: ReconRun
+    statements: list[Statement]
+    breaks: list[tuple[Break, int]]
+    by_kind: list[tuple[str, int, Decimal]]
+    by_age: list[tuple[str, int]]
+    bars: list[Bar]
+    affirmation: Affirmation | None
+    blocks: list[ReconciliationBlock]
+
+    @property
+    def matched(self) -> int:
+        return int(sum(self.run.counts.get("matched", {}).values()))
+
+
+def age_of(found: Break, today: date) -> int:
+    """Business days since the break was first found, by the account's calendar."""
+    since = found.session or found.opened_at.date()
+    try:
+        return max(business_days_between(since, today, found.account.session_calendar), 0)
+    except OutsideCalendarError:
+        return max((today - since).days, 0)
+
+
+def age_band(days: int) -> str:
+    return next((name for name, most in AGES if days <= most), "over 5 days")
+
+
+def breaks_of(run: ReconRun) -> list[Break]:
+    """The breaks that stood at this session: found by then, and not closed before it was."""
+    rows = Break.objects.select_related("account").filter(account=run.account)
+    stood = rows.exclude(status="closed").exclude(session__gt=run.session)
+    seen = rows.filter(status="closed", last_session=run.session)
+    return sorted({row.pk: row for row in (*stood, *seen)}.values(), key=lambda row: (row.kind, row.subject))
+
+
+def report_of(run: ReconRun) -> Report:
+    found = [(row, age_of(row, run.session)) for row in breaks_of(run)]
+    standing = [(row, age) for row, age in found if row.status != "closed"]
+    kinds = Counter(row.kind for row, _ in standing)
+    values = {kind: sum((row.value for row, _ in standing if row.kind == kind), Decimal(0)) for kind in kinds}
+    bands = Counter(age_band(age) for _, age in standing)
+    order = [name for name, _ in AGES] + ["over 5 days"]
+    signed = Affirmation.objects.filter(account=run.account, session=run.session, replaced_at=None).first()
+    return Report(
+        run, list(run.statements.all()), found, [(kind, kinds[kind], values[kind]) for kind in sorted(kinds)],
+        [(name, bands[name]) for name in order if bands[name]], bars_of(run.proofs.get("equity")), signed,
+        list(ReconciliationBlock.objects.filter(account=run.account, session=run.session).order_by("id")),
+    )  # fmt: skip
+
+
+def summary_lines(run: ReconRun) -> tuple[str, list[str]]:
+    """The subject and the text of the day's summary."""
+    report = report_of(run)
+    standing = [row for row, _ in report.breaks if row.status != "closed"]
+    subject = f"{run.account.code} {run.session}: {run.state}, {len(standing)} open breaks"
+    lines = [f"{run.account.code}, session {run.session}: {run.state}", ""]
+    if run.failure:
+        lines += [f"Problem: {run.failure}", ""]
+    lines.append(f"Executions matched: {report.matched} of {run.counts.get('ours', 0)} here")
+    for kind, count, value in report.by_kind:
+        lines.append(f"Open {kind}: {count}, {plain(value)} dollars")
+    equity = run.proofs.get("equity")
+    if equity:
+        lines += ["", f"Equity: {equity['opening']} -> {equity['closing']}"]
+        lines += [f"  {name}: {value}" for name, value in equity["lines"].items()]
+        lines.append(f"  unexplained: {equity['unexplained']}")
+    blocked = [block.reason for block in report.blocks if block.lifted_at is None]
+    lines += ["", "Next session: " + ("blocked: " + "; ".join(blocked) if blocked else "free")]
+    return subject, lines
+
+
+def as_dict(report: Report) -> dict[str, Any]:
+    """The figures of the report as JSON."""
+    return {
+        "matched": report.matched,
+        "counts": report.run.counts,
+        "breaks_by_kind": [{"kind": k, "count": n, "value": plain(value)} for k, n, value in report.by_kind],
+        "breaks_by_age": [{"age": name, "count": count} for name, count in report.by_age],
+        "proofs": report.run.proofs,
+        "pnl": report.run.pnl,
+    }
