@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -103,34 +105,52 @@ def test_a_halt_between_the_decision_and_the_send_withholds_the_order(gateway, b
     assert f"{gateway.prefix}-a" not in broker.ids()
 
 
-def halt_while_one_is_sent(gateway, broker, monkeypatch):
-    """The answer to a halt that comes while an order is past its last look, and what the broker has by then."""
+@pytest.fixture
+def time_to_send(settings):
+    """A busy machine may take its time between the last look and the send."""
+    settings.TRADINGBOT = settings.TRADINGBOT.model_copy(update={"send_by_seconds": 60.0})
+
+
+def halt_while_one_is_sent(gateway, broker, monkeypatch, *, sent_after_the_halt):
+    """The answer to a halt that comes while an order is past its last look, and what the broker has by then.
+
+    The order is sent as soon as the halt is committed, or only after the halt was answered.
+    """
     gateway.tick()
-    looked, go_on = threading.Event(), threading.Event()
+    looked, answered = threading.Event(), threading.Event()
     place = orders._place
 
     def dwell_and_place(intent, *rest):
         looked.set()
-        go_on.wait(0.5)
+        while sent_after_the_halt and TradingState.objects.get(scope="firm").state != "halted":
+            time.sleep(0.01)
+        if not sent_after_the_halt:
+            answered.wait(60)
         return place(intent, *rest)
 
     monkeypatch.setattr(orders, "_place", dwell_and_place)
     with ThreadPoolExecutor(1) as pool:
         order = pool.submit(gateway.order, "a")
-        assert looked.wait(5)
+        assert looked.wait(30)
         answer = put(gateway, "firm", "halted")
         at_the_broker = f"{gateway.prefix}-a" in broker.ids()
-        go_on.set()
+        answered.set()
         assert order.result().status_code == 201
     return answer.json()["in_flight"], at_the_broker
 
 
-def test_a_halt_is_answered_only_when_what_was_under_way_is_there(gateway, broker, monkeypatch):
-    assert halt_while_one_is_sent(gateway, broker, monkeypatch) == ([], True)
+def test_a_halt_is_answered_only_when_what_was_under_way_is_there(gateway, broker, monkeypatch, time_to_send):
+    patient = partial(trading_states.wait_for_sends, seconds=60)
+    monkeypatch.setattr("backend.tradingbot.api.trading_states.wait_for_sends", patient)
+    assert halt_while_one_is_sent(gateway, broker, monkeypatch, sent_after_the_halt=True) == ([], True)
     assert Order.objects.get().status == "accepted"
 
 
-def test_a_halt_that_does_not_wait_is_answered_too_early_and_names_the_order(gateway, broker, monkeypatch):
+def test_a_halt_that_does_not_wait_is_answered_too_early_and_names_the_order(
+    gateway, broker, monkeypatch, time_to_send
+):
     """The control: the same order goes out after the answer."""
-    monkeypatch.setattr(trading_states, "DRAIN_STEP", 10.0)
-    assert halt_while_one_is_sent(gateway, broker, monkeypatch) == ([f"{gateway.prefix}-a"], False)
+    hasty = partial(trading_states.wait_for_sends, seconds=0)
+    monkeypatch.setattr("backend.tradingbot.api.trading_states.wait_for_sends", hasty)
+    sent = halt_while_one_is_sent(gateway, broker, monkeypatch, sent_after_the_halt=False)
+    assert sent == ([f"{gateway.prefix}-a"], False)
