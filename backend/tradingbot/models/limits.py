@@ -40,6 +40,7 @@ class LimitVersion(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        permissions = [("set_limit", "Can set limits, and approve those that others set")]
         constraints = [
             models.UniqueConstraint(fields=["scope", "kind", "version"], name="limit_version_once"),
             models.CheckConstraint(condition=Q(value__isnull=True) | Q(value__gte=0), name="limit_not_negative"),
@@ -112,6 +113,7 @@ class DisabledPattern(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        permissions = [("enable_pattern", "Can enable a pattern that was disabled")]
         constraints = [
             models.UniqueConstraint(
                 fields=["account", "strategy", "symbol", "side", "qty"],
