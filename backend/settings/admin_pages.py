@@ -60,6 +60,17 @@ UNFOLD: dict[str, Any] = {
                 ],
             },
             {
+                "title": "Market data",
+                "items": [
+                    _page("Feeds and symbols", "sensors", "feed"),
+                    _page("Stopped symbols", "front_hand", "datastop"),
+                    _page("Check runs", "rule", "checkrun"),
+                    _page("Bar conflicts", "compare_arrows", "barconflict"),
+                    _page("Quarantine", "inventory_2", "quarantine"),
+                    _page("Bar files", "upload_file", "barfile"),
+                ],
+            },
+            {
                 "title": "Evidence",
                 "items": [
                     _page("Journal", "menu_book", "journalentry"),

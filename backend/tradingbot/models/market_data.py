@@ -71,6 +71,7 @@ class BarConflict(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        permissions = [("decide_barconflict", "Can decide conflicts between bars")]
         constraints = [
             models.UniqueConstraint(fields=["symbol", "interval", "time", "offered"], name="bar_conflict_once"),
             models.CheckConstraint(
@@ -98,6 +99,7 @@ class DataStop(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        permissions = [("release_datastop", "Can release stopped market data")]
         constraints = [
             models.UniqueConstraint(
                 fields=["symbol", "check_name", "source"],
