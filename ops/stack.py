@@ -177,6 +177,8 @@ class Stack:
         self._launch(Part("web", web, grace_seconds=15.0, keep_open=(self.listener.fileno(),)))
         self._launch(Part("worker", worker, grace_seconds=20.0))
         self._launch(Part("beat", beat))
+        if self.env.get("ALPACA_DATA_URL") and self.env["BROKER"] == "alpaca":
+            self._launch(Part("data", [python, "manage.py", "stream_market_data"]))
 
     def _adopt(self, server: servers.RunningServer) -> servers.RunningServer:
         follow(server.name, server.process)

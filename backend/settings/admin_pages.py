@@ -84,7 +84,6 @@ UNFOLD: dict[str, Any] = {
                     _page("Accounts", "account_balance", "account"),
                     _page("Strategies", "psychology", "strategy"),
                     _page("API keys", "key", "apikey"),
-                    _page("Feeds", "rss_feed", "feed"),
                 ],
             },
             {

@@ -34,6 +34,7 @@ class Config(BaseSettings):
     alpaca_api_key: SecretStr = SecretStr("")
     alpaca_secret_key: SecretStr = SecretStr("")
     alpaca_base_url: str = PAPER_HOST
+    alpaca_data_url: str = ""
     allow_live_trading: Literal["", "no", "yes"] = ""
 
     web_workers: int = Field(2, ge=1, le=64)
@@ -90,6 +91,8 @@ class Config(BaseSettings):
             raise ValueError("DATABASE_URL must start with postgresql://")
         if not self.redis_url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("REDIS_URL must start with redis://, rediss:// or unix://")
+        if self.alpaca_data_url and not self.alpaca_data_url.startswith(("wss://", "ws://127.0.0.1", "ws://localhost")):
+            raise ValueError("ALPACA_DATA_URL must start with wss://: it carries the keys")
         if self.alpaca_base_url.rstrip("/") == LIVE_HOST and self.allow_live_trading != "yes":
             raise ValueError("ALPACA_BASE_URL is the live host: set ALLOW_LIVE_TRADING=yes if you mean real money")
         keys = (self.alpaca_api_key.get_secret_value(), self.alpaca_secret_key.get_secret_value())

@@ -6,7 +6,7 @@ from django.contrib import admin
 from unfold.decorators import display
 
 from backend.tradingbot.admin.evidence import EvidenceAdmin
-from backend.tradingbot.models import Attestation, Break, CashFlow, Feed, HeldReport, ReconciliationBlock
+from backend.tradingbot.models import Attestation, Break, CashFlow, HeldReport, ReconciliationBlock
 
 
 @admin.register(Break)
@@ -43,9 +43,3 @@ class AttestationAdmin(EvidenceAdmin):
 @admin.register(HeldReport)
 class HeldReportAdmin(EvidenceAdmin):
     pass
-
-
-@admin.register(Feed)
-class FeedAdmin(EvidenceAdmin):
-    list_display = ["code", "symbols", "max_silence_seconds", "active", "last_seen_at"]
-    search_fields = ["code"]
