@@ -1,7 +1,7 @@
 """Figures of the market data checks: false alarms, ten million bars beside pandera and pandas, and rows in a second.
 
-``python -m tests.bench.bench_market_data [alarms|bars|ingest] [--scale 0.1]``. One JSON line a figure, printed and
-added to ``$STATE_DIR/bench.jsonl``. Each rival runs in a process of its own, on the same file, in the same run.
+``make bench`` runs it in full; ``python -m tests.bench.bench_market_data [alarms|bars|ingest] [--scale 0.1]`` a part, one
+JSON line a figure. Each rival runs in a process of its own, on the same file, in the same run.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+
+from tests.bench.measuring import Figure
 
 ROOT = Path(__file__).resolve().parents[2]
 Z_LIMITS = (6.0, 7.5, 9.0, 12.0)
@@ -28,12 +31,34 @@ RIVALS = ("checks", "pandas", "pandera")
 
 
 def tell(figure: str, **values: object) -> None:
-    line = json.dumps({"bench": "market_data", "figure": figure, **values})
-    print(line, flush=True)
-    folder = Path(os.environ.get("STATE_DIR") or ".state")
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "bench.jsonl").open("a") as file:
-        file.write(line + "\n")
+    print(json.dumps({"figure": figure, **values}), flush=True)
+
+
+def _figures(part: str, label: str) -> Iterator[Figure]:
+    """Run one part in a process of its own; every number that it tells is a figure, named by ``label``'s value."""
+    command = [sys.executable, "-m", "tests.bench.bench_market_data", part]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            told = json.loads(line)
+            about = f"{told.pop('figure')} {told.pop(label, '')}".strip()
+            for name, value in told.items():
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    yield Figure(f"{about}: {name}", float(value), "", 1)
+    if process.returncode:
+        raise RuntimeError(f"{part} ended with code {process.returncode}")
+
+
+def bench_false_alarms() -> Iterator[Figure]:
+    yield from _figures("alarms", "z_limit")
+
+
+def bench_ten_million_bars() -> Iterator[Figure]:
+    yield from _figures("bars", "rival")
+
+
+def bench_ingest() -> Iterator[Figure]:
+    yield from _figures("ingest", "batch")
 
 
 # -- false alarms
