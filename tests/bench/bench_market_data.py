@@ -1,7 +1,7 @@
 """Figures of the market data checks: false alarms, ten million bars beside pandera and pandas, and rows in a second.
 
-``make bench`` runs it in full; ``python -m tests.bench.bench_market_data [alarms|bars|ingest] [--scale 0.1]`` a part, one
-JSON line a figure. Each rival runs in a process of its own, on the same file, in the same run.
+``make bench`` runs it in full; ``python -m tests.bench.bench_market_data [alarms|bars|ingest] [--scale 0.1]`` a part,
+one JSON line a figure. Each rival runs in a process of its own, on the same file, in the same run.
 """
 
 from __future__ import annotations
