@@ -39,7 +39,8 @@ from ops import processes, servers
 
 RESTARTS, RESTART_WINDOW_SECONDS = 5, 60.0
 READY_SECONDS = 90.0
-COLOURS = {"postgres": 34, "valkey": 36, "broker": 35, "web": 32, "worker": 33, "beat": 94, "feed": 90, "stack": 1}
+COLOURS = {"postgres": 34, "valkey": 36, "broker": 35, "web": 32, "worker": 33, "beat": 94, "stream": 95, "data": 96,
+           "feed": 90, "stack": 1}  # fmt: skip
 # What a manage.py command beside the running stack needs: `set -a; . .state/stack.env; manage.py journal verify`.
 SHARED_ENVIRONMENT = ["ENVIRONMENT", "SECRET_KEY", "DATABASE_URL", "REDIS_URL", "STATE_DIR", "BROKER"] + [
     "ALPACA_BASE_URL",
@@ -109,6 +110,8 @@ class Stack:
         self._manage("migrate", "--noinput", "-v", "0")
         if self.env["BROKER"] == "paper":
             self._manage("seed_demo")
+        else:
+            self._manage("check_broker")  # wrong keys and an unreachable host are said before anything trades
         self._start_programs()
         self._wait_until_ready()
         if self.env.get("FEED") == "1":
@@ -177,6 +180,7 @@ class Stack:
         self._launch(Part("web", web, grace_seconds=15.0, keep_open=(self.listener.fileno(),)))
         self._launch(Part("worker", worker, grace_seconds=20.0))
         self._launch(Part("beat", beat))
+        self._launch(Part("stream", [python, "manage.py", "stream_trade_updates"]))
         if self.env.get("ALPACA_DATA_URL") and self.env["BROKER"] == "alpaca":
             self._launch(Part("data", [python, "manage.py", "stream_market_data"]))
 

@@ -279,6 +279,14 @@ def test_a_second_order_of_the_broker_under_one_id_is_counted_and_stops_the_acco
     assert Breaker.objects.get(scope=book.row.scope).tripped_at is not None
 
 
+def test_an_answer_that_is_recorded_while_the_order_is_looked_for_is_no_contradiction(monkeypatch):
+    book = hear(Book(), shown())
+    monkeypatch.setattr(adoption, "find_order", lambda *_: None)  # as it was a moment ago
+    hear(book, shown(updated_at=at(1)))
+    assert (Order.objects.count(), book.breaks()) == (1, [])
+    assert Breaker.objects.get(scope=book.row.scope).tripped_at is None
+
+
 def test_an_order_refused_there_under_our_id_is_no_contradiction():
     book = hear(Book(status="in_doubt"), shown(status="rejected"))
     assert (book.now.status, book.row.reserved_cash, book.breaks()) == ("rejected", 0, [])

@@ -13,14 +13,17 @@ from rest_framework.views import APIView
 
 from backend.tradingbot.api.authentication import caller
 from backend.tradingbot.api.errors import problem
-from backend.tradingbot.brokers.registry import execution_client
+from backend.tradingbot.brokers.registry import broker_fault
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
 from backend.tradingbot.core.errors import TradingbotError
 from backend.tradingbot.infra.build_info import version_info
 from backend.tradingbot.models import Breaker
 from backend.tradingbot.selectors.database_server import durability_faults, server_settings
-from backend.tradingbot.services import breakers
+from backend.tradingbot.services import breakers, stream
+from backend.tradingbot.services.heartbeats import age_of
 from backend.tradingbot.services.orders import hot_state
+
+STREAM_SILENT_SECONDS = 15
 
 
 def shown(row: Breaker) -> dict[str, Any]:
@@ -100,11 +103,21 @@ def readyz(request: HttpRequest) -> JsonResponse:
         hot_state().ping()
     except TradingbotError as error:
         faults["market_data_store"] = error.message
-    try:
-        if not execution_client(settings.TRADINGBOT).validate_connection():
-            faults["broker"] = "the broker's account is not active"
-    except TradingbotError as error:
-        faults["broker"] = error.message
+    wrong = broker_fault(settings.TRADINGBOT)
+    if wrong is not None:
+        faults["broker"] = wrong
     if faults:
         return problem(503, "not_ready", "; ".join(f"{name}: {why}" for name, why in faults.items()), faults=faults)
-    return JsonResponse({"status": "ready"})
+    return JsonResponse({"status": "ready", "trade_updates": _trade_updates()})
+
+
+def _trade_updates() -> str:
+    """How the stream goes. Without it fills come by polling, so that this says something and fails nothing."""
+    try:
+        found = age_of(stream.NAME, SYSTEM_CLOCK.now())
+    except Error:
+        return "unknown"
+    if found is None:
+        return "never started"
+    state, age = found
+    return state if age < STREAM_SILENT_SECONDS else f"silent for {int(age)} s"

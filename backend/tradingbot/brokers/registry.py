@@ -11,7 +11,7 @@ from typing import Any
 
 from backend.tradingbot.brokers.alpaca import AlpacaClient
 from backend.tradingbot.brokers.answers import BrokerQueryError, BrokerRejectedError, BrokerUnreachableError
-from backend.tradingbot.core.errors import UnavailableError
+from backend.tradingbot.core.errors import TradingbotError, UnavailableError
 
 # The paper broker speaks the same protocol, so that every path of the adapter is exercised by it.
 _SPEAKS_ALPACA = ("paper", "alpaca")
@@ -60,6 +60,23 @@ def client_for(config: Any, broker_account: str) -> AlpacaClient:
             {"account_number": number},
         )
     return client
+
+
+def broker_fault(config: Any) -> str | None:
+    """What is wrong with the broker in one sentence that names the cause; None when it answers and trades for us."""
+    try:
+        if execution_client(config).validate_connection():
+            return None
+        return "the broker says that the account is not active"
+    except BrokerQueryError as error:
+        status = error.evidence.get("http_status")
+        if status in (401, 403):
+            return f"the broker at {config.alpaca_base_url} does not accept the keys (HTTP {status})"
+        if error.evidence.get("cause"):
+            return f"the broker at {config.alpaca_base_url} cannot be reached ({error.evidence.get('reason')})"
+        return f"the broker at {config.alpaca_base_url}: {error.message}"
+    except (TradingbotError, ValueError) as error:
+        return str(error)
 
 
 def _revealed(value: Any) -> str:

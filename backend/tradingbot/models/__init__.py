@@ -12,6 +12,7 @@ from backend.tradingbot.models.exposure import (
     VolatilityLevel,
 )
 from backend.tradingbot.models.feeds import Feed
+from backend.tradingbot.models.heartbeats import Heartbeat
 from backend.tradingbot.models.journal import JournalAnchor, JournalEntry, JournalVerdict
 from backend.tradingbot.models.kill_switch import KillSwitchOrder, KillSwitchRun
 from backend.tradingbot.models.limits import DisabledPattern, LimitVersion, Permit
@@ -62,6 +63,7 @@ __all__ = [
     "DisabledPattern",
     "Execution",
     "Feed",
+    "Heartbeat",
     "HeldReport",
     "JournalAnchor",
     "JournalEntry",

@@ -92,8 +92,10 @@ def observe(order: Order, found: BrokerOrder, *, cause: str, clock: Clock) -> Or
 
 
 def _attach(ours: Order, found: BrokerOrder, cause: str, clock: Clock, *, executed: bool) -> Order | None:
-    """The broker has an order under our id, and its own id for it is new here."""
+    """The broker has an order under our id, and its own id for it was new here when it was looked for."""
     explanation = ""
+    if found.broker_order_id in (ours.broker_order_id, *ours.past_broker_order_ids):
+        return observe(ours, found, cause=cause, clock=clock)  # the answer to our own request was recorded meanwhile
     if ours.broker_order_id is not None:
         explanation = f"a second order of the broker under the client order id {ours.client_order_id}"
     elif not is_legal(ours.status, Event.ACCEPT) and found.status != "rejected":
