@@ -74,6 +74,7 @@ class Config(BaseSettings):
     known_builds_only: bool = False
     modes_seconds: float = Field(15.0, gt=0, le=600)
     shadow_latency_seconds: float = Field(0.25, ge=0, le=60)
+    start_patience_seconds: float = Field(30.0, ge=0, le=600)
     failpoints: str = ""
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from django.db import Error as DatabaseError
 from backend.tradingbot.selectors.database_server import durability_faults, granted_connections, server_settings
 
 TAG = "tradingbot"
+NO_ANSWER = "tradingbot.E201"
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 OTHER_CONNECTIONS = 8  # beat, the broker's stream, commands, a backup, a look by hand
 
@@ -72,7 +73,7 @@ def check_database(databases: Any = None, **_: Any) -> list[CheckMessage]:
         told = server_settings()
     except DatabaseError as error:
         problem = f"the database does not answer: {str(error).strip().splitlines()[0]}"
-        return [Error(problem, hint="See that PostgreSQL runs and what DATABASE_URL says.", id="tradingbot.E201")]
+        return [Error(problem, hint="See that PostgreSQL runs and what DATABASE_URL says.", id=NO_ANSWER)]
     hint = "Switch it on in postgresql.conf, and for this role and database, and restart PostgreSQL."
     found: list[CheckMessage] = [Error(fault, hint=hint, id="tradingbot.E202") for fault in durability_faults(told)]
     needed, granted = connections_needed(settings.TRADINGBOT), granted_connections(told)

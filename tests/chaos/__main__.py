@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.chaos.faults import Counts
-from tests.chaos.house import House
+from tests.chaos.house import House, HouseError
 from tests.chaos.runner import Plan, run
 
 CONTROL = Plan(
@@ -47,6 +47,9 @@ def main() -> int:
     try:
         house.start()
         outcome = run(house, plan, console)
+    except HouseError as error:
+        console.print(f"[red]chaos:[/red] {error}", highlight=False)
+        return 1
     finally:
         house.close()
     if outcome.good:

@@ -158,11 +158,15 @@ class House:
         """Block until ``condition``; HouseError after ``seconds``, or when the stack has ended."""
         deadline = time.monotonic() + seconds
         while not condition():
-            if self.stack is not None and self.stack.poll() is not None:
-                raise HouseError(f"the stack ended with code {self.stack.returncode}, see {self.log}")
+            self.must_run()
             if time.monotonic() > deadline:
                 raise HouseError(f"{otherwise} within {seconds:.0f} s, see {self.log}")
             time.sleep(0.05)
+
+    def must_run(self) -> None:
+        """HouseError when the stack has ended: whatever is done to its parts, it has to bring them back."""
+        if self.stack is not None and self.stack.poll() is not None:
+            raise HouseError(f"the stack ended with code {self.stack.returncode}, see {self.log}")
 
     # -- what can be done to it
 

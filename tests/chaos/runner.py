@@ -34,8 +34,8 @@ class Plan:
     """
 
     seed: str = "1"
-    clients: int = 8
-    pause: float = 0.6
+    clients: int = 10
+    pause: float = 0.5
     counts: Counts = field(default_factory=Counts)
     only: frozenset[str] | None = None
     gap: float = 0.7
@@ -140,6 +140,7 @@ class Run:
         steps = deque(self.saboteur.plan(self.plan.counts, self.plan.only))
         total, said = len(steps), time.monotonic()
         while time.monotonic() - began < self.plan.seconds:
+            self.house.must_run()
             self.saboteur.tend()
             step = self.saboteur.next_step(steps)
             if step is not None and not self.saboteur.do(step):

@@ -15,7 +15,7 @@ from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 
-from backend.tradingbot import checks
+from backend.tradingbot import checks, start
 from backend.tradingbot.start import refuse_unsafe_start
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,6 +100,24 @@ class TestTheDatabase:
             refuse_unsafe_start()
 
 
+@pytest.mark.parametrize("silences, starts", [(3, True), (9, False)])
+def test_a_database_that_is_just_restarting_is_waited_for(monkeypatch, settings, silences, starts):
+    """Five seconds of patience and one question a second: three silences are borne, nine are not."""
+    settings.TRADINGBOT = settings.TRADINGBOT.model_copy(update={"start_patience_seconds": 5.0})
+    slept: list[float] = []
+    silence = checks.Error("the database does not answer: it is starting up", id=checks.NO_ANSWER)
+    monkeypatch.setattr(start, "_errors", lambda: [silence] if len(slept) < silences else [])
+    monkeypatch.setattr(start.time, "monotonic", lambda: 100.0 + len(slept))
+    monkeypatch.setattr(start.time, "sleep", slept.append)
+    if starts:
+        refuse_unsafe_start()
+        assert len(slept) == 3
+    else:
+        with pytest.raises(ImproperlyConfigured, match="the database does not answer: it is starting up"):
+            refuse_unsafe_start()
+        assert len(slept) == 5
+
+
 @pytest.fixture
 def unsafe_database() -> Iterator[str]:
     """The URL of a database that confirms commits before they are on disk."""
@@ -148,7 +166,7 @@ def test_web_worker_beat_and_migrations_all_refuse_an_unsafe_database(unsafe_dat
 
 
 def test_a_database_that_does_not_answer_is_a_no_as_well():
-    dead = {**os.environ, "DATABASE_URL": "postgresql://127.0.0.1:9/none"}
+    dead = {**os.environ, "DATABASE_URL": "postgresql://127.0.0.1:9/none", "START_PATIENCE_SECONDS": "0"}
     done = subprocess.run(
         [sys.executable, "-c", "import backend.wsgi"],
         cwd=ROOT, env=dead, capture_output=True, text=True, timeout=100, check=False,
