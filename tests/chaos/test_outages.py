@@ -12,7 +12,7 @@ import requests
 from tests.chaos.books import their_books
 from tests.chaos.house import House
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.soak, pytest.mark.stack, pytest.mark.timeout(240)]
 
 
 class Desk:
