@@ -75,7 +75,7 @@ def start_postgres(directory: Path, output: int | IO[Any] | None = None, *, port
     _forget_dead_postmaster(data)
     password, port = password_file.read_text().strip(), port or free_port()
     argv = [str(binaries / "postgres"), "-D", str(data), "-c", "listen_addresses=127.0.0.1", "-p", str(port)]
-    argv += ["-c", "unix_socket_directories=", "-c", "max_connections=100", "-c", "log_checkpoints=off"]
+    argv += ["-c", "unix_socket_directories=", "-c", "max_connections=200", "-c", "log_checkpoints=off"]
     process = processes.spawn(argv, output=output, unprivileged=True, death_signal=signal.SIGINT)
     server = f"postgresql://postgres:{password}@127.0.0.1:{port}"
     return RunningServer(

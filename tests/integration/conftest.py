@@ -149,3 +149,13 @@ def gateway(live_server: Any, broker: Broker) -> Gateway:
     _, trader = create_key(name="trader", role="trader", capabilities=["feed"], feed_symbols=symbols, **bound)
     _, risk = create_key(name="risk", role="risk")
     return Gateway(live_server.url, trader, risk, secrets.token_hex(6))
+
+
+@pytest.fixture
+def keys_of_every_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets several accounts trade on the one test broker: as if its keys belonged to each of them."""
+    from backend.tradingbot.brokers.registry import execution_client
+
+    monkeypatch.setattr(
+        "backend.tradingbot.services.orders.client_for", lambda config, broker_account: execution_client(config)
+    )

@@ -50,7 +50,7 @@ def one_account(gateway):
 
 
 @pytest.fixture
-def eight_accounts(gateway):
+def eight_accounts(gateway, keys_of_every_account):
     strategy, found = Strategy.objects.get(), []
     for number in range(8):
         fields = {"broker_account": f"PA-R{number}", "symbols": ["AAPL"], "session_calendar": "24/7"}

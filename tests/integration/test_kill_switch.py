@@ -87,7 +87,7 @@ def test_it_halts_cancels_what_is_open_and_stays_halted(gateway, broker):
 
 
 @pytest.fixture
-def wider(gateway):
+def wider(gateway, keys_of_every_account):
     """A second account and a second strategy, with keys, and one resting order each of four kinds."""
     bound = Account.objects.get(code="main")
     like = {"symbols": ["AAPL", "MSFT"], "session_calendar": "24/7", "limits": MAY_HAMMER}
