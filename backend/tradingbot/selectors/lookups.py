@@ -26,7 +26,7 @@ def cancels_to_send(sent_before: datetime) -> QuerySet[Order]:
     """Orders to be cancelled that work at the broker, and that were not asked to be since ``sent_before``."""
     wished = Q(status__in=["accepted", "partially_filled"])
     asked = Q(status="pending_cancel") & (Q(cancel_sent_at__isnull=True) | Q(cancel_sent_at__lt=sent_before))
-    rows = Order.objects.select_related("account", "strategy")
+    rows = Order.objects.select_related("account", "strategy").filter(broker_order_id__isnull=False)
     return rows.filter(wished | asked, cancel_requested_at__isnull=False).order_by("id")[:AT_ONCE]
 
 

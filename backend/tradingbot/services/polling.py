@@ -98,7 +98,7 @@ def _read_order(order: Order, found: BrokerOrder | None, client: AlpacaClient, c
         adoption.adopt(order.account, client, client.latest_of(found), clock=clock)
         return 0
     if found.filled_qty < order.filled_qty and not order.past_broker_order_ids:
-        _open_surplus(order, found, clock)
+        _check_surplus(order, client, clock)
     ended_before = order.broker_status in ENDED
     current = adoption.observe(order, found, cause="broker", clock=clock)
     if ended_before and current.status in WORKING:
@@ -152,13 +152,19 @@ def _open_missing(order: Order, clock: Clock) -> None:
         )  # fmt: skip
 
 
-def _open_surplus(order: Order, found: BrokerOrder, clock: Clock) -> None:
-    """``order`` is as it was before the broker was asked, so that the broker must count at least as much."""
+def _check_surplus(order: Order, client: AlpacaClient, clock: Clock) -> None:
+    """More is booked than the broker counts. A bust may be on its way: its executions are read once more, then ours
+    before theirs, so that the broker must count at least as much."""
+    _read_executions(order.account, client, clock)
+    before = Order.objects.values_list("filled_qty", flat=True).get(pk=order.pk)
+    assert order.broker_order_id is not None
+    found = client.get_order(order.broker_order_id)
+    if found is None or found.filled_qty >= before:
+        return
     with locked_order(order.pk) as (row, current):
         breaks.open_break(
             row, kind="qty", subject=current.client_order_id, severity="critical", cause="broker", clock=clock,
-            symbol=current.symbol, ours={"filled_qty": plain(order.filled_qty)},
-            theirs={"filled_qty": plain(found.filled_qty)},
-            difference={"qty": plain(order.filled_qty - found.filled_qty)},
+            symbol=current.symbol, ours={"filled_qty": plain(before)}, theirs={"filled_qty": plain(found.filled_qty)},
+            difference={"qty": plain(before - found.filled_qty)},
             explanation="more is booked than the broker counts: an execution under two ids, or one taken back",
         )  # fmt: skip
