@@ -8,6 +8,7 @@ import pytest
 
 from tests.chaos.house import House
 from tests.chaos.runner import prepare
+from tests.integration.paper_process import start  # noqa: F401  a fixture
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ from backend.tradingbot.models import (
     CheckRun,
     DataStop,
     Feed,
+    Heartbeat,
     JournalAnchor,
     JournalEntry,
     JournalVerdict,
@@ -69,7 +70,10 @@ def breakers(now: datetime) -> Iterator[Metric]:
 
 def cause(reason: str) -> str:
     """The reason as a bounded label: what a machine gave, else ``manual``; a person's words never make a series."""
-    known = ("daily-dd", "realized-loss", "error-rate", "stale-data", "bad-equity", "vix-critical", "over-fill")
+    known = (
+        "daily-dd", "realized-loss", "error-rate", "stale-data", "bad-equity", "vix-critical", "over-fill",
+        "contradiction", "fill-of-", "wrong-side", "wrong-symbol",
+    )  # fmt: skip
     return next((name for name in known if reason.startswith(name)), "manual")
 
 
@@ -83,6 +87,16 @@ def orders(now: datetime) -> Iterator[Metric]:
     )
     open_now = Order.objects.filter(status__in=[s.value for s in OPEN]).values_list("status").annotate(Count("id"))
     yield gauge("orders_open", "Orders that may still execute.", ["status"], [([name], n) for name, n in open_now])
+
+
+def processes(now: datetime) -> Iterator[Metric]:
+    beats = Heartbeat.objects.values_list("name", "at")
+    yield gauge(
+        "heartbeat_age_seconds",
+        "Seconds since a process without a port gave a sign of life.",
+        ["process"],
+        [([name], (now - at).total_seconds()) for name, at in beats],
+    )
 
 
 def accounts(now: datetime) -> Iterator[Metric]:
@@ -194,6 +208,7 @@ SECTIONS: list[Callable[[datetime], Iterator[Metric]]] = [
     metrics_state.limits,
     metrics_state.reconciliation,
     metrics_state.queue,
+    processes,
 ]
 
 

@@ -78,8 +78,8 @@ def _take_back(
     for symbol in sorted({execution.symbol for execution in rows}):
         refold(Position.objects.get_or_create(account=order.account, symbol=symbol)[0])
     order.updated_at = clock.now()
-    data = {"execution_id": report.execution_id, "corrects": known.execution_id, "before": _figures(known),
-            "after": None if report.kind == "bust" else _figures(rows[-1]),
+    data = {"execution_id": report.execution_id, "corrects": known.execution_id, "taken_back": _figures(known),
+            "anew": None if report.kind == "bust" else _figures(rows[-1]),
             "filled_qty": plain(order.filled_qty)}  # fmt: skip
     kind = "execution_busted" if report.kind == "bust" else "execution_corrected"
     journal.append_with_order(row, order, kind=kind, actor="broker", data=data, at=clock.now())
