@@ -39,8 +39,8 @@ def race(gateway, tokens):
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         answers = list(pool.map(post, range(CLIENTS)))
-    assert set(answers) <= {201, 422}
-    return answers.count(201)
+    assert set(answers) <= {201, 202, 422}
+    return sum(answer != 422 for answer in answers)  # 202: let through, and on a slow machine not answered in time
 
 
 @pytest.fixture
