@@ -40,8 +40,9 @@ manage: $(STAMP)
 demo: $(STAMP)
 	@$(PY) -m ops.demo
 
-test: $(STAMP)
-	$(PY) -m pytest tests/ -n 2 -m "not soak"
+# By group: the browser tests stay on one worker, which starts one browser.
+test: $(STAMP) system
+	$(PY) -m pytest tests/ -n 2 --dist loadgroup -m "not soak"
 
 # CONTROL=no-replay-guard drops the constraint behind the replay guard first: the judge must find that.
 chaos: $(STAMP)

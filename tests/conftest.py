@@ -34,6 +34,13 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ["DJANGO_SETTINGS_MODULE"]
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    from tests.browser.browsing import HOW_TO_GET_ONE, browser_program
+
+    if browser_program() is None:
+        terminalreporter.write_line(HOW_TO_GET_ONE, yellow=True)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     while _running:
         _running.pop().stop()
