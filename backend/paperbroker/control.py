@@ -11,8 +11,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from backend.paperbroker.books import cash_activity_json
-from backend.paperbroker.desk import SYMBOL, Desk, number
+from backend.paperbroker.desk import Desk, number
 from backend.paperbroker.faults import Faults
+from backend.paperbroker.instruments import is_tradable
 from backend.paperbroker.matching import Quote
 from backend.paperbroker.reads import body_of
 from backend.paperbroker.refusals import Refused
@@ -45,7 +46,7 @@ def control_routes(desk: Desk, faults: Faults, faults_enabled: bool) -> list[Rou
 
 def parse_quote(item: Any) -> Quote:
     """Return a quote; a missing price or a null size stays None. Raises Refused 422."""
-    if not isinstance(item, dict) or not SYMBOL.fullmatch(str(item.get("symbol", ""))):
+    if not isinstance(item, dict) or not is_tradable(item.get("symbol")):
         raise Refused(422, 40010001, "quote needs a symbol")
     prices = [number(item[name], name) if item.get(name) is not None else None for name in ("bid", "ask", "last")]
     sizes = [number(item[n], n, positive=False) if item.get(n) is not None else None for n in ("bid_size", "ask_size")]

@@ -6,7 +6,6 @@ event that goes out describes a committed state.
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import uuid
 from contextlib import suppress
@@ -15,17 +14,17 @@ from typing import Any
 
 from backend.paperbroker.arrivals import CANCEL, KEEP, ORDER, REJECT, Arrivals
 from backend.paperbroker.books import Books
+from backend.paperbroker.instruments import is_option, is_tradable, multiplier
 from backend.paperbroker.ledger import OPEN, DuplicateClientOrderId, Ledger, text, time_text
 from backend.paperbroker.matching import Fill, Quote, Resting, match
 from backend.paperbroker.refusals import Fault, Refused
 from backend.paperbroker.session_end import FeeDesk, expiry
 from backend.paperbroker.stream import Hub
 
-SYMBOL = re.compile(r"[A-Z][A-Z0-9.]{0,11}")
 ZERO = Decimal(0)
 WORKING = (
-    "select o.side, o.qty, o.filled_qty, o.limit_price, q.bid, q.ask, coalesce(p.qty, '0') as held from orders o"
-    " left join quotes q on q.symbol = o.symbol left join positions p on p.symbol = o.symbol"
+    "select o.symbol, o.side, o.qty, o.filled_qty, o.limit_price, q.bid, q.ask, coalesce(p.qty, '0') as held"
+    " from orders o left join quotes q on q.symbol = o.symbol left join positions p on p.symbol = o.symbol"
     " where o.status in ('new', 'accepted', 'partially_filled', 'pending_cancel')"
 )
 
@@ -50,13 +49,15 @@ def parse_order(body: Any) -> dict[str, Any]:
         if body.get(name) not in values:
             raise Refused(422, 40010001, f"invalid {name}")
     symbol = body.get("symbol")
-    if not isinstance(symbol, str) or not SYMBOL.fullmatch(symbol):
+    if not is_tradable(symbol):
         raise Refused(422, 42210000, f'asset "{symbol}" not found')
     if body.get("qty") is None:
         raise Refused(422, 40010001, "qty is required")
     qty = number(body["qty"], "qty")
     if qty != round(qty, 9):
         raise Refused(422, 40010001, "qty is limited to 9 decimal places")
+    if is_option(symbol):
+        _check_option(qty, body)
     client_id = body.get("client_order_id")
     if not isinstance(client_id, str) or not 0 < len(client_id) <= 128:
         raise Refused(422, 40010001, "client_order_id must be 1 to 128 characters")
@@ -67,6 +68,16 @@ def parse_order(body: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _check_option(qty: Decimal, body: dict[str, Any]) -> None:
+    """What the broker asks of an option order beyond a share's."""
+    if qty % 1:
+        raise Refused(422, 40010001, "options trading requires integer qty")
+    if body["time_in_force"] != "day":
+        raise Refused(422, 42210000, "order_time_in_force provided not supported for options trading")
+    if body.get("extended_hours") is True:
+        raise Refused(422, 42210000, "extended hours are not supported for options trading")
+
+
 def _limit_price(body: dict[str, Any]) -> str | None:
     if body["type"] == "market":
         if body.get("limit_price") is not None:
@@ -75,7 +86,7 @@ def _limit_price(body: dict[str, Any]) -> str | None:
     if body.get("limit_price") is None:
         raise Refused(422, 40010001, "limit orders require limit price")
     price = number(body["limit_price"], "limit_price")
-    if price != round(price, 2 if price >= 1 else 4):
+    if price != round(price, 2 if price >= 1 or is_option(body["symbol"]) else 4):
         message = f"invalid limit_price {price}. sub-penny increment does not fulfill minimum pricing criteria"
         raise Refused(422, 42210000, message)
     return text(price)
@@ -198,7 +209,7 @@ class Desk:
         quote = self.ledger.quote(symbol)
         shown = (quote.ask if side == "buy" else quote.bid) if quote else None
         price = Decimal(limit_price) if limit_price else (shown or ZERO)
-        return _opening(side, qty, self.ledger.position(symbol)) * price
+        return _opening(side, qty, self.ledger.position(symbol)) * price * multiplier(symbol)
 
     def buying_power(self) -> Decimal:
         """Return cash less open orders less twice the cost of shorts (their proceeds are in the cash)."""
@@ -207,7 +218,8 @@ class Desk:
             power += 2 * min(Decimal(row["cost"]), ZERO)
         for order in self.ledger.rows(WORKING):
             price = order["limit_price"] or order["ask" if order["side"] == "buy" else "bid"] or "0"
-            power -= _opening(order["side"], _leaves(order), Decimal(order["held"])) * Decimal(price)
+            opening = _opening(order["side"], _leaves(order), Decimal(order["held"]))
+            power -= opening * Decimal(price) * multiplier(order["symbol"])
         return power
 
     def quote(self, quote: Quote) -> int:
@@ -236,7 +248,7 @@ class Desk:
         held = self.ledger.position(order["symbol"])
         if order["limit_price"] is None and fill.side == "buy":
             opening = max(fill.qty - max(-held, ZERO), ZERO)
-            if opening * fill.price > Decimal(self.ledger.account()["cash"]):
+            if opening * fill.price * multiplier(order["symbol"]) > Decimal(self.ledger.account()["cash"]):
                 self._end(fill.order_id, "rejected", "insufficient buying power")
                 return 0
         with self.ledger.transaction():

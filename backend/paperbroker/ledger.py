@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from backend.paperbroker.instruments import multiplier
 from backend.paperbroker.matching import Fill, Quote
 
 OPEN = ("new", "accepted", "partially_filled", "pending_cancel")
@@ -236,22 +237,22 @@ class Ledger:
         return self.rows("select * from executions where id = ?", execution_id)[0]
 
     def move(self, symbol: str, signed_qty: Decimal, price: Decimal) -> None:
-        """Change position (average cost) and cash by one trade of ``signed_qty`` shares."""
+        """Change position (average cost) and cash by one trade of ``signed_qty`` shares or contracts."""
         row = self.row("select qty, cost from positions where symbol = ?", symbol)
         held, cost = (Decimal(row["qty"]), Decimal(row["cost"])) if row else (ZERO, ZERO)
-        total = held + signed_qty
+        total, value = held + signed_qty, price * multiplier(symbol)
         if held * signed_qty >= 0:
-            cost += signed_qty * price
+            cost += signed_qty * value
         elif held * total > 0:
             cost = cost * total / held
         else:
-            cost = total * price
+            cost = total * value
         self._db.execute(
             "insert into positions values (?, ?, ?) on conflict (symbol) do update set qty = excluded.qty,"
             " cost = excluded.cost",
             (symbol, text(total), text(cost)),
         )
-        cash = Decimal(self.account()["cash"]) - signed_qty * price
+        cash = Decimal(self.account()["cash"]) - signed_qty * value
         self._db.execute("update account set cash = ?", (text(cash),))
 
     def bust(self, execution_id: str, price: Decimal | None, qty: Decimal | None) -> list[sqlite3.Row]:

@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from backend.paperbroker.books import cash_activity_json
-from backend.paperbroker.desk import SYMBOL, Desk
+from backend.paperbroker.desk import Desk
 from backend.paperbroker.faults import Faults
+from backend.paperbroker.instruments import is_tradable
 from backend.paperbroker.ledger import OPEN, time_text
 from backend.paperbroker.refusals import Refused
 from backend.paperbroker.sessions import calendar_json, clock_json
@@ -243,6 +244,6 @@ class Reads:
     async def asset(self, request: Request) -> Response:
         """GET /v2/assets/{symbol}"""
         symbol = request.path_params["symbol"]
-        if not SYMBOL.fullmatch(symbol):
+        if not is_tradable(symbol):
             raise Refused(404, 40410000, f"asset not found for {symbol}")
         return JSONResponse(asset_json(symbol))

@@ -1,15 +1,17 @@
 """What the end of a day brings: day orders expire at the close, and the fees of a day are posted on the next session.
 
 Source of the rates: SEC section 31 fee (27.80 dollars a million of sales) and FINRA's trading activity fee (0.000166
-dollars a share sold, at most 8.30 a trade), each rounded up to the cent for the day.
+dollars a share sold, at most 8.30 a trade; 0.00279 a contract), each rounded up to the cent for the day.
 """
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import date, datetime
 from decimal import ROUND_UP, Decimal
 
 from backend.paperbroker.books import Books
+from backend.paperbroker.instruments import is_option, multiplier
 from backend.paperbroker.ledger import Ledger, time_text
 from backend.paperbroker.sessions import NEW_YORK, ONE_DAY, clock_json, hours
 
@@ -17,6 +19,7 @@ SCHEMA = """
 create table if not exists fee_days (day text primary key);
 """
 SEC_RATE, TAF_RATE, TAF_MOST = Decimal("0.0000278"), Decimal("0.000166"), Decimal("8.30")
+TAF_CONTRACT = Decimal("0.00279")
 CENT = Decimal("0.01")
 EXTENDED_CLOSE = 20  # o'clock in New York
 
@@ -76,6 +79,13 @@ class FeeDesk:
             " and not exists (select 1 from executions as later where later.previous_execution_id = e.id)",
             time_text(opens), time_text(opens + ONE_DAY),
         )  # fmt: skip
-        proceeds = sum((Decimal(row["qty"]) * Decimal(row["price"]) for row in rows), Decimal(0))
-        activity_fee = sum((min(Decimal(row["qty"]) * TAF_RATE, TAF_MOST) for row in rows), Decimal(0))
-        return proceeds, activity_fee, len(rows)
+        proceeds = sum((_qty(row) * Decimal(row["price"]) * multiplier(row["symbol"]) for row in rows), Decimal(0))
+        return proceeds, sum((_activity_fee(row) for row in rows), Decimal(0)), len(rows)
+
+
+def _qty(row: sqlite3.Row) -> Decimal:
+    return Decimal(row["qty"])
+
+
+def _activity_fee(row: sqlite3.Row) -> Decimal:
+    return _qty(row) * TAF_CONTRACT if is_option(row["symbol"]) else min(_qty(row) * TAF_RATE, TAF_MOST)

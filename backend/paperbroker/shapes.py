@@ -7,6 +7,7 @@ import uuid
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
+from backend.paperbroker.instruments import asset_class, is_option, multiplier
 from backend.paperbroker.ledger import Ledger, text
 
 CENT = Decimal("0.01")
@@ -32,7 +33,7 @@ def order_json(row: sqlite3.Row) -> dict[str, Any]:
         **dict.fromkeys(nothing),
         "submitted_at": row["created_at"],
         "asset_id": asset_id(row["symbol"]),
-        "asset_class": "us_equity",
+        "asset_class": asset_class(row["symbol"]),
         "filled_avg_price": text(round(average, 9)) if average is not None else None,
         "order_class": "",
         "order_type": row["type"],
@@ -53,10 +54,11 @@ def activity_json(row: sqlite3.Row) -> dict[str, Any]:
 
 def asset_json(symbol: str) -> dict[str, Any]:
     """Return the asset of a symbol; every well-formed symbol is tradable here."""
+    share = not is_option(symbol)
     return {
-        "id": asset_id(symbol), "class": "us_equity", "exchange": "NASDAQ", "symbol": symbol, "name": symbol,
-        "status": "active", "tradable": True, "marginable": True, "shortable": True, "easy_to_borrow": True,
-        "fractionable": True, "maintenance_margin_requirement": 30, "attributes": [],
+        "id": asset_id(symbol), "class": asset_class(symbol), "exchange": "NASDAQ" if share else "OPRA",
+        "symbol": symbol, "name": symbol, "status": "active", "tradable": True, "marginable": share, "shortable": True,
+        "easy_to_borrow": share, "fractionable": share, "maintenance_margin_requirement": 30, "attributes": [],
     }  # fmt: skip
 
 
@@ -79,14 +81,17 @@ def positions_json(ledger: Ledger) -> list[dict[str, Any]]:
         qty, cost = Decimal(row["qty"]), Decimal(row["cost"])
         if qty == 0:
             continue
-        entry = cost / qty
+        units = qty * multiplier(row["symbol"])
+        entry = cost / units
         price = mark(ledger, row["symbol"]) or entry
-        gain = (price - entry) * qty
+        gain = (price - entry) * units
         shown.append({
-            "asset_id": asset_id(row["symbol"]), "symbol": row["symbol"], "exchange": "NASDAQ",
-            "asset_class": "us_equity", "asset_marginable": True, "qty": text(qty), "qty_available": text(qty),
+            "asset_id": asset_id(row["symbol"]), "symbol": row["symbol"],
+            "exchange": "OPRA" if is_option(row["symbol"]) else "NASDAQ",
+            "asset_class": asset_class(row["symbol"]), "asset_marginable": not is_option(row["symbol"]),
+            "qty": text(qty), "qty_available": text(qty),
             "avg_entry_price": text(round(entry, 9)), "side": "long" if qty > 0 else "short",
-            "market_value": text(qty * price), "cost_basis": text(round(cost, 9)),
+            "market_value": text(units * price), "cost_basis": text(round(cost, 9)),
             "unrealized_pl": text(round(gain, 9)),
             "unrealized_plpc": text(round(gain / abs(cost), 9)) if cost else "0",
             "unrealized_intraday_pl": text(round(gain, 9)),

@@ -148,7 +148,7 @@ def check(gateway, name, gate, **changes):
 
 
 def place_call(gateway, broker):
-    """The paper broker knows shares only: the order ends in doubt, which keeps its part like any open one."""
+    """The answer is lost and the order is in doubt, which keeps its part like any open one."""
     broker.fault("drop_before")
     assert gateway.order("a", **call()).status_code == 202
     broker.heal()
