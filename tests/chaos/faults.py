@@ -67,10 +67,14 @@ CRASH_POINTS = {
     "clock jump": ("clock jump",),
     "redeploy mid-flight": ("redeploy",),
 }
-# A look-up of an order in doubt decides something: these make sure that there is one.
-PROVOCATION = {
-    "recovery.before_record": {"mode": "drop_after_accept", "times": 2},
-    "fills.before_ack": {"mode": "hang_after_accept", "times": 2, "seconds": 4},
+# What a point needs in order to come up at all: an order in doubt; an answer that hangs while its order is filled, and
+# whose "new" event never came (it would tie the order to the broker's id before the fill is here).
+PROVOCATION: dict[str, tuple[dict[str, object], ...]] = {
+    "recovery.before_record": ({"mode": "drop_after_accept", "times": 2},),
+    "fills.before_ack": (
+        {"mode": "gap_events", "target": "any", "times": 40},
+        {"mode": "hang_after_accept", "times": 4, "seconds": 4},
+    ),
 }
 BROKER_SECONDS = {"slow": 1.0, "hang_before": 4.0, "hang_after_accept": 4.0, "late_arrival": 4.0, "lag_lookup": 3.0}
 
@@ -228,8 +232,8 @@ class Saboteur:
         if point == "submit.id_claimed":
             self.tally.twins.set()  # every order is posted twice at once, to two workers
         token = self.house.points.arm(point, action, seconds)
-        if point in PROVOCATION:
-            self._arm_broker(PROVOCATION[point])
+        for provocation in PROVOCATION.get(point, ()):
+            self._arm_broker(provocation)
         self._wait(lambda: self.house.points.struck(token) is not None, CLAIM_SECONDS)
         self.tally.twins.clear()
         found = None if self.house.points.disarm(token) else self.house.points.struck(token)

@@ -80,10 +80,10 @@ class TestTheDatabase:
             assert checks.check_database() == []
 
     def test_more_threads_than_connections_is_an_error_that_says_what_to_turn(self, settings):
-        settings.TRADINGBOT = settings.TRADINGBOT.model_copy(update={"web_workers": 16, "web_threads": 8})
+        settings.TRADINGBOT = settings.TRADINGBOT.model_copy(update={"web_workers": 64, "web_threads": 64})
         (error,) = checks.check_database(databases=["default"])
         assert error.id == "tradingbot.E203"
-        assert "140 can be needed at once" in error.msg and "WEB_WORKERS, WEB_THREADS" in error.hint
+        assert "4108 can be needed at once" in error.msg and "WEB_WORKERS, WEB_THREADS" in error.hint
 
     def test_an_asynchronous_commit_is_not_ready(self, client):
         with connection.cursor() as cursor:
