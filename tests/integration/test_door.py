@@ -101,6 +101,15 @@ def test_each_transition_is_one_entry_with_before_after_cause_and_evidence():
     assert entries[1].data["evidence"] == {"execution_id": "e1", "qty": "10", "price": "100"}
 
 
+def test_a_listing_that_is_read_again_takes_in_only_what_is_new_or_changed(django_assert_num_queries):
+    book = hear(Book(), shown(), (execution("e1", "4", "100", 1), shown(status="partially_filled", filled_qty="4")))
+    known, new = execution("e1", "4", "100", 1), execution("e2", "1", "100", 2)
+    changed = execution("e1", "5", "100", 1)
+    with django_assert_num_queries(1):
+        assert booking.without_booked(book.account, [known, new]) == [new]
+    assert booking.without_booked(book.account, [changed, known]) == [changed]
+
+
 def test_an_execution_is_booked_once_whichever_way_it_comes():
     book = hear(Book(), shown())
     fill = execution("e1", "4")

@@ -7,6 +7,7 @@ process that dies in between trips again and loses nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -60,6 +61,18 @@ def book_execution(account: Account, fill: BrokerFillActivity, *, clock: Clock, 
     if booked:
         mark_realized(account, clock=clock)
     return booked
+
+
+def without_booked(account: Account, fills: Sequence[BrokerFillActivity]) -> list[BrokerFillActivity]:
+    """Those of ``fills`` that are not booked with the very same content: a long listing that is read again, as recovery
+    and sweeps do, must not take the account's lock once for each execution that it holds already."""
+    booked = Execution.objects.filter(account=account, execution_id__in=[fill.execution_id for fill in fills])
+    known = {execution.execution_id: execution for execution in booked}
+    return [
+        fill
+        for fill in fills
+        if fill.execution_id not in known or _content(known[fill.execution_id], fill.kind) != _report(fill)
+    ]
 
 
 def find_order(account: Account, broker_order_id: str, *, lock: bool = False) -> Order | None:

@@ -20,7 +20,7 @@ from backend.tradingbot.execution.order_state import WORKING, Event, IllegalTran
 from backend.tradingbot.execution.order_view import ENDED
 from backend.tradingbot.models import Account, Order, RiskRow
 from backend.tradingbot.services import adoption, breaks
-from backend.tradingbot.services.booking import find_order
+from backend.tradingbot.services.booking import find_order, without_booked
 from backend.tradingbot.services.locks import account_scope, locked_order, locked_risk
 from backend.tradingbot.services.order_life import note_refusal
 
@@ -58,7 +58,8 @@ def _read_executions(account: Account, client: AlpacaClient, clock: Clock) -> in
 
 
 def take_all(account: Account, client: AlpacaClient, fills: list[BrokerFillActivity], clock: Clock) -> int:
-    return sum(adoption.take_execution(account, client, fill, clock=clock) for fill in fills)
+    """Book what is new, or other than it was, in a listing; how many were booked."""
+    return sum(adoption.take_execution(account, client, fill, clock=clock) for fill in without_booked(account, fills))
 
 
 def _read_orders(account: Account, client: AlpacaClient, clock: Clock) -> int:
