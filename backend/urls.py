@@ -4,8 +4,11 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from backend.tradingbot.admin.overview import changed_parts_view
+
 urlpatterns = [
     path("", include("backend.tradingbot.api.urls")),
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/overview/", changed_parts_view, name="overview"),
     path("admin/", admin.site.urls),
 ]

@@ -60,6 +60,7 @@ MIDDLEWARE = [
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "backend/tradingbot/templates"],  # before the theme's, which some of ours replace
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [

@@ -24,11 +24,19 @@ UNFOLD: dict[str, Any] = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("tradingbot/favicon.svg")}
     ],
-    "STYLES": [lambda request: static("tradingbot/admin.css")],
+    "STYLES": [
+        lambda request: static("tradingbot/admin.css"),
+        lambda request: static("tradingbot/control_room.css"),
+    ],
+    "DASHBOARD_CALLBACK": "backend.tradingbot.admin.overview.index_context",
     "SIDEBAR": {
         "show_search": True,
         "show_all_applications": True,
         "navigation": [
+            {
+                "title": "Control room",
+                "items": [{"title": "Overview", "icon": "monitoring", "link": reverse_lazy("admin:index")}],
+            },
             {
                 "title": "Trading",
                 "items": [

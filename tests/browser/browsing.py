@@ -53,6 +53,7 @@ class Visitor:
         self.page.set_default_timeout(MOST_WAIT)
         self.problems: list[str] = []
         self.expected: set[int] = set()
+        self.expected_words: tuple[str, ...] = ()
         self.page.on("console", self._heard)
         self.page.on("pageerror", lambda error: self.problems.append(f"uncaught: {error}"))
         context.on("request", self._asked)
@@ -60,7 +61,8 @@ class Visitor:
     def _heard(self, message: Any) -> None:
         if message.type == "error":
             status = STATUS.search(message.text)
-            if not (status and int(status[1]) in self.expected):
+            meant = status and int(status[1]) in self.expected
+            if not meant and not any(words in message.text for words in self.expected_words):
                 self.problems.append(f"console: {message.text} ({message.location.get('url', '')})")
 
     def _asked(self, request: Any) -> None:
@@ -71,6 +73,10 @@ class Visitor:
     def expect(self, *statuses: int) -> None:
         """These answers are part of the test."""
         self.expected |= set(statuses)
+
+    def expect_words(self, *words: str) -> None:
+        """What a console error that the test means to cause says."""
+        self.expected_words += words
 
     def open(self, path: str, *, status: int = 200) -> Page:
         """Go there; an answer of another status fails."""

@@ -1,0 +1,155 @@
+"""The control room's first page, and the parts of it that change while somebody looks.
+
+The browser asks every 1.5 s and names what it shows; only parts that differ are sent, so that nothing is redrawn under
+a reader's eyes. Invariants: one read serves everybody who asks a process within ``SHARED_SECONDS``; a person's first
+page is always read afresh; a part, a link or a name outside one's permissions is not sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+
+from backend.tradingbot.admin.evidence import may
+from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
+from backend.tradingbot.selectors.overview import Overview, overview
+from backend.tradingbot.selectors.overview_stops import Stop
+
+SHARED_SECONDS = 0.5
+PARTS = {  # the part and the permission without which it is not shown
+    "stops": "",
+    "first_steps": "view_account",
+    "accounts": "view_riskrow",
+    "doubt": "view_order",
+    "breakers": "view_breaker",
+    "feeds": "view_feed",
+    "breaks": "view_break",
+    "modes": "view_strategy",
+    "decisions": "view_order",
+}
+ACTS = {"view_killswitchrun", "reset_breaker", "view_datastop", "view_disabledpattern", "view_limitversion",
+        "view_promotionrequest"}  # fmt: skip
+PAGES: dict[str, Callable[[Any], str]] = {
+    "kill_switch": lambda pk: reverse("admin:tradingbot_killswitchrun_change", args=[pk]),
+    "breaker_reset": lambda pk: reverse("admin:tradingbot_breaker_reset_breaker", args=[pk]),
+    "activate": lambda pk: reverse("admin:tradingbot_tradingstate_activate", args=[pk]),
+    "breakers": lambda pk: reverse("admin:tradingbot_breaker_changelist"),
+    "riskrows": lambda pk: reverse("admin:tradingbot_riskrow_changelist"),
+    "feed": lambda pk: reverse("admin:tradingbot_feed_change", args=[pk]),
+    "breaks": lambda pk: reverse("admin:tradingbot_break_changelist"),
+    "datastops": lambda pk: reverse("admin:tradingbot_datastop_changelist"),
+    "pattern": lambda pk: reverse("admin:tradingbot_disabledpattern_change", args=[pk]),
+}
+WAITING = {"limit": ("loosened limit", "limitversion"), "promotion": ("promotion", "promotionrequest")}
+
+
+class _Shared:
+    """The newest read of this process, and what was rendered from it for each set of permissions."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._read: dict[bool, tuple[float, Overview, dict[Any, dict[str, SafeString]]]] = {}
+
+    def get(self, everything: bool, afresh: bool) -> tuple[Overview, dict[Any, dict[str, SafeString]]]:
+        with self._lock:
+            known = self._read.get(everything)
+            if not afresh and known is not None and 0 <= SYSTEM_CLOCK.monotonic() - known[0] < SHARED_SECONDS:
+                return known[1], known[2]
+            found = overview(SYSTEM_CLOCK.now(), mark_seconds=settings.TRADINGBOT.mark_seconds, all_accounts=everything)
+            self._read[everything] = (SYSTEM_CLOCK.monotonic(), found, {})
+            return found, self._read[everything][2]
+
+
+_shared = _Shared()
+
+
+def board(request: HttpRequest, *, afresh: bool) -> tuple[Overview, dict[str, SafeString]]:
+    """The read and its parts as HTML, by name, as far as the person may see them."""
+    found, rendered = _shared.get(request.GET.get("accounts") == "all", afresh)
+    allowed = frozenset(name for name in {*PARTS.values(), *ACTS} if name and may(request, f"tradingbot.{name}"))
+    host = request.build_absolute_uri("/").rstrip("/")
+    if (allowed, host) not in rendered:
+        context = _context(found, allowed, host)
+        rendered[(allowed, host)] = {
+            name: render_to_string(f"admin/tradingbot/overview/{name}.html", context)
+            for name, needed in PARTS.items()
+            if not needed or needed in allowed
+        }
+    return found, rendered[(allowed, host)]
+
+
+def _context(found: Overview, allowed: frozenset[str], host: str) -> dict[str, Any]:
+    waiting = [
+        (WAITING[name][0], count, reverse(f"admin:tradingbot_{WAITING[name][1]}_changelist") + "?state__exact=waiting")
+        for name, count in found.waiting.items()
+        if f"view_{WAITING[name][1]}" in allowed
+    ]
+    return {
+        "board": found,
+        "host": host,
+        "stops": [(stop, _link(stop, allowed)) for stop in found.stops],
+        "waiting": waiting,
+    }
+
+
+def _link(stop: Stop, allowed: frozenset[str]) -> str | None:
+    return PAGES[stop.page](stop.pk) if not stop.needs or stop.needs in allowed else None
+
+
+def _digest(html: str) -> str:
+    return hashlib.blake2b(html.encode(), digest_size=8).hexdigest()
+
+
+def _section(name: str, html: SafeString, says: str, *, swap: bool) -> tuple[str, str, SafeString, SafeString]:
+    oob = SafeString(' hx-swap-oob="true"' if swap else "")
+    attributes = format_html_join("", ' data-{}="{}"', [("digest", _digest(html)), *([("says", says)] if says else [])])
+    return name, "cr-part" if html.strip() else "cr-part cr-empty", attributes + oob, html
+
+
+def _sections(
+    found: Overview, parts: dict[str, SafeString], *, swap: bool, known: dict[str, str] | None = None
+) -> SafeString:
+    changed = [
+        _section(name, html, found.headline if name == "stops" else "", swap=swap)
+        for name, html in parts.items()
+        if known is None or known.get(name) != _digest(html)
+    ]
+    return format_html_join("\n", '<section id="cr-{}" class="{}"{}>{}</section>', changed)
+
+
+def index_context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """What the first page needs (``UNFOLD["DASHBOARD_CALLBACK"]``)."""
+    found, parts = board(request, afresh=True)
+    everything = "?accounts=all" if request.GET.get("accounts") == "all" else ""
+    return context | {
+        "title": "Overview",
+        "parts": _sections(found, parts, swap=False),
+        "parts_url": reverse("overview") + everything,
+        "as_of": found.as_of,
+        "build": found.build,
+        "built_at": found.built_at,
+    }
+
+
+def changed_parts(request: HttpRequest) -> HttpResponse:
+    """The parts that differ from those named in ``X-Known`` (``name=digest``, comma between); 204 when none does."""
+    found, parts = board(request, afresh=False)
+    pairs = (pair.partition("=") for pair in request.headers.get("X-Known", "")[:2_000].split(","))
+    html = _sections(found, parts, swap=True, known={name: digest for name, _, digest in pairs})
+    answer = HttpResponse(html, status=200 if html else 204)
+    answer["X-As-Of"] = rfc3339(found.as_of) or ""
+    answer["Cache-Control"] = "no-store"
+    return answer
+
+
+changed_parts_view = admin.site.admin_view(changed_parts)
