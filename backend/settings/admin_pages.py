@@ -75,6 +75,7 @@ UNFOLD: dict[str, Any] = {
                     _page("Check runs", "rule", "checkrun"),
                     _page("Bar conflicts", "compare_arrows", "barconflict"),
                     _page("Quarantine", "inventory_2", "quarantine"),
+                    _page("Corporate actions", "call_split", "corporateaction"),
                     _page("Bar files", "upload_file", "barfile"),
                 ],
             },

@@ -48,7 +48,7 @@ class TestFeed:
         assert (feed.symbols, feed.max_silence_seconds, feed.session_calendar) == (["AAPL", "MSFT"], 30, "24/7")
         run("feed", "change", "sip", "--off", "--reason", "the vendor is gone")
         listed = run("feed", "list")[0].splitlines()[1].split()
-        assert listed == ["sip", "off", "24/7", "30", "s", "never", "AAPL,", "MSFT"]
+        assert listed == ["sip", "off", "24/7", "30", "s", "never", "-", "AAPL,", "MSFT"]
         assert list(JournalEntry.objects.filter(subject="feed:sip").values_list("kind", flat=True)) == [
             "feed_declared", "feed_changed", "feed_changed",
         ]  # fmt: skip

@@ -275,8 +275,32 @@ def test_an_overnight_split_ratio_is_found_within_two_per_cent_unless_an_action_
     for miss, expected in ((0.0199, 1), (-0.0199, 1), (0.0201, 0), (-0.0201, 0)):
         split = changed(frame, row, open=closed * ratio * (1 + miss))
         assert len(checks.unexplained_split(split, context(frame))) == expected
-    on_file = context(frame, actions={"AAPL": frozenset({sessions[1].date})})
-    assert checks.unexplained_split(changed(frame, row, open=closed * ratio), on_file) == []
+    split = changed(frame, row, open=closed * ratio)
+    assert checks.unexplained_split(split, context(frame, actions={"AAPL": {sessions[1].date: 1 / ratio}})) == []
+    for wrong in (ratio, 1.15 / ratio, 0.85 / ratio):  # on file is another action than the one that is seen
+        (verdict,) = checks.unexplained_split(split, context(frame, actions={"AAPL": {sessions[1].date: wrong}}))
+        assert verdict.evidence["on_file"] == wrong
+    (verdict,) = checks.unexplained_split(split, context(frame, actions={"AAPL": {sessions[0].date: 1 / ratio}}))
+    assert verdict.evidence["on_file"] is None
+
+
+@quick
+@given(seeds, st.sampled_from([1.5, 2, 4, 10, 20]), st.booleans())
+def test_bars_after_a_split_on_file_are_clean_and_stop_without_it_or_with_another(seed, factor, inverse):
+    sessions = some_sessions(seed, 2)
+    frame = clean_bars(seed, sessions)
+    ratio = 1 / factor if inverse else factor
+    after = pl.int_range(pl.len()) >= sessions[0].minutes
+    split = frame.with_columns(
+        pl.when(after).then(pl.col(name) / ratio).otherwise(pl.col(name)) for name in ("open", "high", "low", "close")
+    )
+    day = sessions[1].date
+    filed, without, wrong = (
+        {v.check for v in check_bars(split, context(split, actions=actions))}
+        for actions in ({"AAPL": {day: ratio}}, {}, {"AAPL": {day: 1 / ratio}})
+    )
+    assert filed == set()
+    assert "return_outlier" in without and "return_outlier" in wrong
 
 
 @quick

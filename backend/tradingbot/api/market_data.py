@@ -57,6 +57,9 @@ RELEASE = {
     }
 }
 SYMBOL = OpenApiParameter("symbol", str, description="Only these, separated by commas.")
+FEED = OpenApiParameter(
+    "feed", str, description="A declared second source: its bars are compared, and used for nothing."
+)
 
 
 def _batch(name: str, row: dict[str, Any]) -> dict[str, Any]:
@@ -87,11 +90,11 @@ class Ticks(FeedView):
 
 
 class Bars(FeedView):
-    @extend_schema(request=_batch("bars", BAR), responses={200: dict}, summary="Feed bars")
+    @extend_schema(request=_batch("bars", BAR), responses={200: dict}, summary="Feed bars", parameters=[FEED])
     def post(self, request: Request) -> JsonResponse:
         may_feed, actor = self.may_feed(request), caller(request).name
-        body = _body(request, "bars")
-        return JsonResponse(post_bars(body, may_feed=may_feed, clock=SYSTEM_CLOCK, actor=actor))
+        body, feed = _body(request, "bars"), request.query_params.get("feed")
+        return JsonResponse(post_bars(body, may_feed=may_feed, clock=SYSTEM_CLOCK, actor=actor, feed=feed))
 
 
 class DataQuality(APIView):

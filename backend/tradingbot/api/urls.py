@@ -7,6 +7,7 @@ from rest_framework.permissions import AllowAny
 from backend.tradingbot.api import (
     attestations,
     controls,
+    corporate_actions,
     kill_switch,
     limits,
     market_data,
@@ -40,6 +41,16 @@ urlpatterns = [
     path("api/v1/trading-state", trading_states.TradingStates.as_view(), name="trading-state"),
     path("api/v1/market-data/ticks", market_data.Ticks.as_view(), name="ticks"),
     path("api/v1/market-data/bars", market_data.Bars.as_view(), name="bars"),
+    path(
+        "api/v1/market-data/corporate-actions",
+        corporate_actions.CorporateActions.as_view(),
+        name="corporate-actions",
+    ),
+    path(
+        "api/v1/market-data/corporate-actions/<int:action_id>/withdraw",
+        corporate_actions.WithdrawCorporateAction.as_view(),
+        name="corporate-action-withdraw",
+    ),
     path("api/v1/data-quality", market_data.DataQuality.as_view(), name="data-quality"),
     path("api/v1/data-quality/<path:symbol>/release", market_data.ReleaseData.as_view(), name="data-release"),
     path("api/v1/strategies", strategies.Strategies.as_view(), name="strategies"),

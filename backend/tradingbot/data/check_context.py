@@ -83,7 +83,8 @@ class Context:
     """``sessions`` None: no check against the calendar. Times are microseconds since 1970; ``as_of`` None: no clock.
 
     ``start`` and ``complete_to``: from when, and up to when, every bar is expected; None means from each symbol's first
-    bar, or up to its last. ``actions``: the dates, by symbol, on which a corporate action is on file.
+    bar, or up to its last. ``actions``: by symbol and date the ratio of each corporate action on file, the new shares
+    for each old one.
     """
 
     limits: CheckLimits = field(default_factory=CheckLimits)
@@ -92,7 +93,7 @@ class Context:
     start: int | None = None
     complete_to: int | None = None
     interval: int | None = None
-    actions: Mapping[str, frozenset[date]] = field(default_factory=dict)
+    actions: Mapping[str, Mapping[date, float]] = field(default_factory=dict)
 
 
 class BarCheck(Protocol):

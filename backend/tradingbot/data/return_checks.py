@@ -20,6 +20,7 @@ from backend.tradingbot.data.frames import DAY, EPOCH, HOUR, Floats, SymbolBars,
 from backend.tradingbot.data.robust import ENOUGH, FEW, NORMAL_MAD, center_and_mad, widened
 
 SPLITS = (2, 3, 4, 5, 10)
+EXPLAINED_WITHIN = 0.10
 
 
 @bar_check
@@ -28,9 +29,10 @@ def return_outlier(bars: SymbolBars, context: Context) -> Iterator[Verdict]:
 
     z = 0.6745 |r - median| / MAD over the last ``window`` returns, the MAD floored at one tick; below 5 returns, and
     across a pause in trading, a move of more than ``jump``. The next bar decides: back at the reference, it was a bad
-    print (H on that bar alone); at the new level, it was a gap, and only W. Source of the statistic: ``robust``.
+    print (H on that bar alone); at the new level, it was a gap, and only W. Over the day of a corporate action on file
+    the reference is divided by its ratio first. Source of the statistic: ``robust``.
     """
-    refused, confirmed = _judged_moves(bars, context.limits)
+    refused, confirmed = _judged_moves(bars, context.limits, _on_file(bars, context))
     yield from _moves(Severity.HARD, bars, refused, "refused")
     yield from _moves(Severity.WARN, bars, confirmed, "a gap that the next bar confirmed")
 
@@ -39,7 +41,8 @@ def return_outlier(bars: SymbolBars, context: Context) -> Iterator[Verdict]:
 def unexplained_split(bars: SymbolBars, context: Context) -> Iterator[Verdict]:
     """H: an overnight ratio within 2 % of 2, 3, 4, 5, 10 or an inverse, with no corporate action on file for that day.
 
-    Overnight is from the last close before a break in trading to the first open after it.
+    Overnight is from the last close before a break in trading to the first open after it. An action on file explains
+    only what its own ratio says, within ``EXPLAINED_WITHIN``: a split of four for one is no reason for a tenth.
     """
     if bars.time is None or len(bars) < 2:
         return
@@ -51,13 +54,22 @@ def unexplained_split(bars: SymbolBars, context: Context) -> Iterator[Verdict]:
         for factor in SPLITS:
             for value in (float(factor), 1 / factor):
                 near |= np.abs(ratio / value - 1) <= context.limits.split_tolerance
-    on_file = {day.toordinal() - EPOCH.date().toordinal() for day in context.actions.get(bars.symbol, ())}
-    rows = after[near]
-    unexplained = np.array([row for row in rows if int(bars.time[row]) // DAY not in on_file], dtype=np.int64)
+    on_file = _on_file(bars, context)
+    explained = np.array([abs(r * on_file.get(int(bars.time[row]) // DAY, 0.0) - 1) <= EXPLAINED_WITHIN
+                          for r, row in zip(ratio[near], after[near], strict=True)], dtype=bool)  # fmt: skip
+    unexplained = after[near][~explained]
     if len(unexplained):
         first = int(unexplained[0])
-        shown = plain_number(bars.open[first] / bars.close[first - 1])
-        yield from found("unexplained_split", Severity.HARD, bars, unexplained, ratio=shown)
+        shown = {"ratio": plain_number(bars.open[first] / bars.close[first - 1])}
+        filed = on_file.get(int(bars.time[first]) // DAY)
+        yield from found("unexplained_split", Severity.HARD, bars, unexplained, **shown, on_file=filed)
+
+
+def _on_file(bars: SymbolBars, context: Context) -> dict[int, float]:
+    """The ratios of the actions on file for this symbol, by their day (days since 1970)."""
+    return {
+        day.toordinal() - EPOCH.date().toordinal(): ratio for day, ratio in context.actions.get(bars.symbol, {}).items()
+    }
 
 
 @bar_check
@@ -123,17 +135,29 @@ def _usual_step(step: NDArray[np.int64]) -> int:
     return int(np.median(step[:4_096])) if len(step) else 0
 
 
-def _judged_moves(bars: SymbolBars, limits: CheckLimits) -> tuple[list[Move], list[Move]]:
+def _judged_moves(bars: SymbolBars, limits: CheckLimits, on_file: dict[int, float]) -> tuple[list[Move], list[Move]]:
     """(refused, confirmed): every close over the limit, judged in order, the reference being the last good close."""
     if len(bars) < 2:
         return [], []
     with np.errstate(all="ignore"):
         close = np.where((bars.close > 0) & (bars.close < np.inf), bars.close, np.nan)
-        known = _last_known(close)[:-1]
+        known = _after_actions(_last_known(close)[:-1], bars, close, on_file)
         change = np.log(close[1:] / known)
         bands = _bands(change, known, _pauses(bars), limits)
         over = np.flatnonzero(np.abs(change - bands.middle) > bands.width) + 1
     return _resolve(close, known, over, bands, limits)
+
+
+def _after_actions(known: Floats, bars: SymbolBars, close: Floats, on_file: dict[int, float]) -> Floats:
+    """The references, that of the first price on or after the day of an action divided by its ratio."""
+    if not on_file or bars.time is None:
+        return known
+    scaled, days = known.copy(), bars.time // DAY
+    for day, ratio in on_file.items():
+        rows = np.flatnonzero((days >= day) & ~np.isnan(close))
+        if len(rows) and rows[0] > 0:
+            scaled[rows[0] - 1] /= ratio
+    return scaled
 
 
 def _last_known(close: Floats) -> Floats:

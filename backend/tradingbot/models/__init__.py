@@ -4,6 +4,7 @@ from backend.tradingbot.models.accounts import Account, ApiKey, RiskRow, Strateg
 from backend.tradingbot.models.attestations import Attestation
 from backend.tradingbot.models.breakers import Breaker, BreakerEvent
 from backend.tradingbot.models.cash_flows import CashFlow
+from backend.tradingbot.models.corporate_actions import CorporateAction
 from backend.tradingbot.models.exposure import (
     AccountExposure,
     NameExposure,
@@ -16,7 +17,15 @@ from backend.tradingbot.models.heartbeats import Heartbeat
 from backend.tradingbot.models.journal import JournalAnchor, JournalEntry, JournalVerdict
 from backend.tradingbot.models.kill_switch import KillSwitchOrder, KillSwitchRun
 from backend.tradingbot.models.limits import DisabledPattern, LimitVersion, Permit
-from backend.tradingbot.models.market_data import Bar, BarConflict, BarFile, CheckRun, DataStop, Quarantine
+from backend.tradingbot.models.market_data import (
+    Bar,
+    BarConflict,
+    BarFile,
+    CheckRun,
+    DataStop,
+    Quarantine,
+    SecondSourceBar,
+)
 from backend.tradingbot.models.modes import (
     CanaryDay,
     ModeChange,
@@ -58,6 +67,7 @@ __all__ = [
     "CanaryDay",
     "CashFlow",
     "CheckRun",
+    "CorporateAction",
     "CsvMappingVersion",
     "DataStop",
     "DisabledPattern",
@@ -83,6 +93,7 @@ __all__ = [
     "ReconRun",
     "ReconciliationBlock",
     "RiskRow",
+    "SecondSourceBar",
     "ShadowExecution",
     "ShadowName",
     "ShadowOrder",

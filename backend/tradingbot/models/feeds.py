@@ -24,6 +24,10 @@ class Feed(models.Model):
         blank=True,
         help_text="Bars that it brings, for example 1m: one that is missing in its session stops its symbol.",
     )
+    second_source = models.BooleanField(
+        default=False,
+        help_text="Its bars are kept beside those that count, and compared with them; nothing else is taken from it.",
+    )
     active = models.BooleanField(default=True)
     watched_since = models.DateTimeField()
     last_seen_at = models.DateTimeField(null=True, blank=True)
@@ -36,6 +40,9 @@ class Feed(models.Model):
             models.CheckConstraint(condition=Q(session_calendar__in=list(CALENDARS)), name="feed_calendar_known"),
             models.CheckConstraint(condition=Q(max_silence_seconds__gt=0), name="feed_silence_positive"),
             models.CheckConstraint(condition=Q(symbols__len__gt=0), name="feed_has_symbols"),
+            models.CheckConstraint(
+                condition=Q(second_source=False) | Q(bar_intervals__len__gt=0), name="feed_second_source_brings_bars"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Market data as it was taken: bars, the values that contradict them, what stops a symbol, what the checks said.
+"""Market data as it was taken: bars, those of second sources, what contradicts them, stops, and what the checks said.
 
 Invariants: a bar stands once (its primary key is symbol, interval and time) and is never overwritten by a feed; a stop
 is open at most once a symbol, check and source, and says who or what released it.
@@ -47,6 +47,36 @@ class Bar(models.Model):
 
     def __str__(self) -> str:
         return f"{self.symbol} {self.interval} {self.time}"
+
+
+class SecondSourceBar(models.Model):
+    """A bar as a second source tells it: kept to be compared with the one that counts, and used for nothing else.
+
+    ``feed`` is the code of the feed that brought it. What it said first stands.
+    """
+
+    pk = models.CompositePrimaryKey("feed", "symbol", "interval", "time")
+    feed = models.CharField(max_length=32)
+    symbol = models.CharField(max_length=32)
+    interval = models.CharField(max_length=3, choices=[(name, name) for name in INTERVALS])
+    time = models.DateTimeField()
+    open = money()
+    high = money()
+    low = money()
+    close = money()
+    volume = money()
+    source = models.CharField(max_length=80)
+    ingested_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["feed", "symbol", "interval", "time"]
+        constraints = [
+            models.CheckConstraint(condition=Q(interval__in=list(INTERVALS)), name="second_bar_interval_known"),
+            models.CheckConstraint(condition=Q(low__gt=0) & Q(low__lte=F("high")), name="second_bar_shape_possible"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.feed} {self.symbol} {self.interval} {self.time}"
 
 
 class BarConflict(models.Model):

@@ -16,18 +16,26 @@ from backend.tradingbot.models import Bar, BarConflict, Feed
 
 QUERY = """
 COPY (SELECT symbol, (extract(epoch FROM "time") * 1000000)::bigint, open::float8, high::float8, low::float8,
-  close::float8, volume::float8 FROM tradingbot_bar
-  WHERE symbol = ANY({symbols}) AND "interval" = {interval} AND "time" >= {since} AND "time" < {until}
+  close::float8, volume::float8 FROM {table}
+  WHERE {only} symbol = ANY({symbols}) AND "interval" = {interval} AND "time" >= {since} AND "time" < {until}
   ORDER BY symbol, "time") TO STDOUT (FORMAT csv)"""
 COLUMNS = {"symbol": pl.String, "time": pl.Int64, **dict.fromkeys(VALUES, pl.Float64)}
 
 
-def read_bars(symbols: Collection[str], interval: str, since: datetime, until: datetime) -> pl.DataFrame:
-    """The bars of ``symbols`` that begin from ``since`` to before ``until``, by symbol and time; times are UTC."""
+def read_bars(
+    symbols: Collection[str], interval: str, since: datetime, until: datetime, *, second_source: str = ""
+) -> pl.DataFrame:
+    """The bars of ``symbols`` that begin from ``since`` to before ``until``, by symbol and time; times are UTC.
+
+    ``second_source`` names a feed whose bars are only compared; they are kept apart.
+    """
     from psycopg import sql
 
     values = {"symbols": list(symbols), "interval": interval, "since": since, "until": until}
-    statement = sql.SQL(QUERY).format(**{name: sql.Literal(value) for name, value in values.items()})
+    parts: dict[str, sql.Composable] = {name: sql.Literal(value) for name, value in values.items()}
+    parts["table"] = sql.Identifier("tradingbot_secondsourcebar" if second_source else "tradingbot_bar")
+    parts["only"] = sql.SQL("feed = {} AND").format(sql.Literal(second_source)) if second_source else sql.SQL("")
+    statement = sql.SQL(QUERY).format(**parts)
     buffer = BytesIO()
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for block in copy:

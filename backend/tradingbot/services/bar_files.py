@@ -21,8 +21,9 @@ from backend.tradingbot.core.errors import ConflictError, FieldError, InvalidInp
 from backend.tradingbot.data.bar_files import Piece, Reading, file_digest, read_pieces
 from backend.tradingbot.data.frames import DAY, INTERVALS, VALUES
 from backend.tradingbot.data.session_checks import trading_days
-from backend.tradingbot.models import BarFile
+from backend.tradingbot.models import BarFile, Feed
 from backend.tradingbot.services.bars import KEPT_ROWS, PutAside, store
+from backend.tradingbot.services.second_sources import second_feed
 
 log = structlog.get_logger(__name__)
 
@@ -45,17 +46,23 @@ class Ingested:
 
 
 def ingest_file(
-    path: Path, reading: Reading, *, actor: str, clock: Clock, progress: Progress = lambda stage, rows: None
+    path: Path,
+    reading: Reading,
+    *,
+    actor: str,
+    clock: Clock,
+    progress: Progress = lambda stage, rows: None,
+    feed: str | None = None,
 ) -> Ingested:
     """Store the bars of ``path``. ``progress(stage, rows)`` is told as ``checking`` and ``storing`` go on.
 
-    Raises InvalidInputError, code ``invalid_file``, before anything is stored.
+    ``feed`` names a second source, whose bars are only compared. Raises InvalidInputError, code ``invalid_file``,
+    before anything is stored.
     """
+    second = second_feed(feed)
     digest = file_digest(path) if path.is_file() else ""
-    key = {
-        "sha256": digest,
-        "reading": "|".join(str(part) for part in (reading.symbol, reading.interval, reading.zone)),
-    }
+    read_as = [reading.symbol, reading.interval, reading.zone, *([f"feed {feed}"] if second else [])]
+    key = {"sha256": digest, "reading": "|".join(str(part) for part in read_as)}
     row = BarFile.objects.filter(**key).first()
     if row is None:
         _read_through(path, reading, progress)
@@ -66,7 +73,7 @@ def ingest_file(
     for piece in read_pieces(path, reading, skip=resumed_at) if row.finished_at is None else ():
         for start in range(0, len(piece.frame), STORE_ROWS):
             part = Piece(piece.frame[start : start + STORE_ROWS], piece.first_row + start)
-            _store_part(row.pk, part, f"file:{path.name}"[:80], actor, clock)
+            _store_part(row.pk, part, f"file:{path.name}"[:80], actor, clock, second)
             progress("storing", part.first_row + len(part.frame))
     BarFile.objects.filter(pk=row.pk, finished_at__isnull=True).update(finished_at=clock.now())
     row.refresh_from_db()
@@ -83,7 +90,7 @@ def _read_through(path: Path, reading: Reading, progress: Progress) -> None:
         progress("checking", piece.first_row + len(piece.frame))
 
 
-def _store_part(file_id: int, part: Piece, source: str, actor: str, clock: Clock) -> None:
+def _store_part(file_id: int, part: Piece, source: str, actor: str, clock: Clock, second: Feed | None) -> None:
     """One part and the note of it, committed together."""
     frame = _dated(part.frame.with_row_index("row", offset=part.first_row))
     frame = frame.with_columns(check=pl.Series(_faults(frame, clock), dtype=pl.String))
@@ -97,7 +104,7 @@ def _store_part(file_id: int, part: Piece, source: str, actor: str, clock: Clock
         row = BarFile.objects.select_for_update().get(pk=file_id)
         if row.rows_done != part.first_row:
             raise ConflictError(f"{row.name} is being stored by another run", code="file_busy", remedy="wait for it")
-        result = store(lines, len(good), source=source, actor=actor, clock=clock, aside=aside)
+        result = store(lines, len(good), source=source, actor=actor, clock=clock, aside=aside, second=second)
         row.rows_done = part.first_row + len(part.frame)
         row.stored += result.stored
         row.unchanged += result.unchanged

@@ -24,10 +24,11 @@ from backend.tradingbot.data.frames import DAY, INTERVALS
 from backend.tradingbot.infra import metrics
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import TRACE_ID
-from backend.tradingbot.models import Bar, BarConflict, Quarantine
+from backend.tradingbot.models import Bar, BarConflict, Feed, Quarantine
 from backend.tradingbot.services import data_stops, journal
 from backend.tradingbot.services.data_stops import Stopping
 from backend.tradingbot.services.locks import FIRM, lock_risk
+from backend.tradingbot.services.second_sources import second_feed
 
 log = structlog.get_logger(__name__)
 
@@ -40,16 +41,24 @@ CREATE TEMPORARY TABLE bar_intake ("row" bigint, symbol varchar(32), "interval" 
 ON COMMIT DROP"""
 STORE = """
 INSERT INTO tradingbot_bar (symbol, "interval", "time", open, high, low, close, volume, source, ingested_at)
-SELECT symbol, "interval", "time", open, high, low, close, volume, %s, %s FROM bar_intake ORDER BY "row"
+SELECT symbol, "interval", "time", open, high, low, close, volume, %(source)s, %(now)s FROM bar_intake ORDER BY "row"
 ON CONFLICT DO NOTHING"""
+STORE_SECOND = """
+INSERT INTO tradingbot_secondsourcebar
+  (feed, symbol, "interval", "time", open, high, low, close, volume, source, ingested_at)
+SELECT %(feed)s, symbol, "interval", "time", open, high, low, close, volume, %(source)s, %(now)s
+FROM bar_intake ORDER BY "row" ON CONFLICT DO NOTHING"""
 VALUES_OF = "jsonb_build_object({})".format(
     ", ".join(f"'{name}', trim_scale({{0}}.{name})::text" for name in BAR_VALUES)
 )
 DIFFERENT = """
 SELECT i."row", i.symbol, i."interval", i."time", {stored}, {offered}
-FROM bar_intake i JOIN tradingbot_bar b USING (symbol, "interval", "time")
+FROM bar_intake i JOIN {{table}} b USING (symbol, "interval", "time")
 WHERE (i.open, i.high, i.low, i.close, i.volume) IS DISTINCT FROM (b.open, b.high, b.low, b.close, b.volume)
+  {{only}}
 ORDER BY i."row" """.format(stored=VALUES_OF.format("b"), offered=VALUES_OF.format("i"))
+DIFFERENT_FIRST = DIFFERENT.format(table="tradingbot_bar", only="")
+DIFFERENT_SECOND = DIFFERENT.format(table="tradingbot_secondsourcebar", only="AND b.feed = %(feed)s")
 
 
 @dataclass(frozen=True)
@@ -87,12 +96,17 @@ class PutAside:
     shown: list[Any] = field(default_factory=list)
 
 
-def post_bars(body: Any, *, may_feed: frozenset[str], clock: Clock, actor: str) -> dict[str, Any]:
+def post_bars(
+    body: Any, *, may_feed: frozenset[str], clock: Clock, actor: str, feed: str | None = None
+) -> dict[str, Any]:
     """``{"bars": [{symbol, interval, time, open, high, low, close, volume}]}``, 1 to 10,000 rows.
 
-    Says what became of each: stored, unchanged, in conflict with the bar that is there, or refused and why.
+    Says what became of each: stored, unchanged, in conflict with the bar that is there, or refused and why. ``feed``
+    names a second source: its bars are kept apart, to be compared, and stop nothing by themselves.
     """
-    raws, now = rows_of(body, "bars"), clock.now()
+    raws, now, second = rows_of(body, "bars"), clock.now(), second_feed(feed)
+    if second is not None:
+        may_feed &= frozenset(second.symbols)
     rows: list[BarRow] = []
     refused: list[RefusedRow] = []
     for number, raw in enumerate(raws):
@@ -101,13 +115,13 @@ def post_bars(body: Any, *, may_feed: frozenset[str], clock: Clock, actor: str) 
             parsed = _ended(parsed, now)
         (rows if isinstance(parsed, BarRow) else refused).append(parsed)  # type: ignore[arg-type]
     aside = _put_aside(raws, refused)
-    result = store(_as_csv(rows), len(rows), source=actor[:80], actor=actor, clock=clock, aside=aside)
+    result = store(_as_csv(rows), len(rows), source=actor[:80], actor=actor, clock=clock, aside=aside, second=second)
     return {
         "stored": result.stored,
         "unchanged": result.unchanged,
         "conflicts": [conflict.as_dict() for conflict in result.conflicts],
         "refused": [row.as_dict() for row in refused],
-        "stopped": sorted({c.symbol for c in result.conflicts} | {part.symbol for part in aside}),
+        "stopped": [] if second else sorted({c.symbol for c in result.conflicts} | {part.symbol for part in aside}),
     }
 
 
@@ -143,11 +157,26 @@ def _as_csv(rows: Iterable[BarRow]) -> bytes:
     return "".join(lines).encode()
 
 
-def store(lines: bytes, rows: int, *, source: str, actor: str, clock: Clock, aside: Sequence[PutAside] = ()) -> Stored:
-    """COPY ``rows`` lines of ``COLUMNS``, in one transaction with their conflicts, what was put aside and the stops."""
+def store(
+    lines: bytes,
+    rows: int,
+    *,
+    source: str,
+    actor: str,
+    clock: Clock,
+    aside: Sequence[PutAside] = (),
+    second: Feed | None = None,
+) -> Stored:
+    """COPY ``rows`` lines of ``COLUMNS``, in one transaction with their conflicts, what was put aside and the stops.
+
+    Of a ``second`` source conflicts are answered, what was put aside is kept, and nothing stops.
+    """
     now = clock.now()
     with transaction.atomic():
-        result = _copy(lines, rows, source, now) if rows else Stored(0, 0)
+        result = _copy(lines, rows, source, now, "" if second is None else second.code) if rows else Stored(0, 0)
+        if second is not None:
+            _quarantine(aside, f"{second.code}: {source}", now)
+            return result
         if result.conflicts:
             _keep_conflicts(result.conflicts, source, now)
         if aside:
@@ -160,17 +189,18 @@ def store(lines: bytes, rows: int, *, source: str, actor: str, clock: Clock, asi
     return result
 
 
-def _copy(lines: bytes, rows: int, source: str, now: datetime) -> Stored:
+def _copy(lines: bytes, rows: int, source: str, now: datetime, feed: str) -> Stored:
+    values: dict[str, str | datetime] = {"source": source, "now": now, "feed": feed}
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS bar_intake")
         cursor.execute(INTAKE)
         with cursor.copy(f"COPY bar_intake ({COLUMNS}) FROM STDIN (FORMAT csv)") as copy:
             copy.write(lines)
-        cursor.execute(STORE, [source, now])
+        cursor.execute(STORE_SECOND if feed else STORE, values)
         stored = cursor.rowcount
         if stored == rows:
             return Stored(stored, 0)
-        cursor.execute(DIFFERENT)
+        cursor.execute(DIFFERENT_SECOND if feed else DIFFERENT_FIRST, values)
         found = cursor.fetchall()
     conflicts = tuple(
         Contradiction(row, symbol, interval, time, json.loads(here), json.loads(offered))

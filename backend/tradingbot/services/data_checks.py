@@ -1,8 +1,11 @@
 """The scheduled checks of market data: every minute in session, in full before each open and after each close.
 
+Bars of a second source are compared with the bars that count.
+
 Invariants: each run is a row with its counts, its time and its verdicts; a hard verdict stops its symbol, a warning
-stops nothing; a stop is released by a clean check only of bars that include what it was about; what an operator has
-released with a reason does not stop again for the same bars. A run that fails is a row too, and releases nothing.
+stops nothing; a stop is released by a clean check only of bars that include what it was about, and only by the kind of
+check that stopped it; what an operator has released with a reason does not stop again for the same bars. A run that
+fails is a row too, and releases nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import polars as pl
 import structlog
 from django.conf import settings
 
@@ -21,14 +25,14 @@ from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import TradingbotError, UnavailableError
 from backend.tradingbot.core.values import Severity, Verdict
 from backend.tradingbot.data import calendar
-from backend.tradingbot.data.check_context import BAR_CHECKS, Context, Sessions, run
-from backend.tradingbot.data.frames import INTERVALS, Bars, as_bars, micros, no_bars
-from backend.tradingbot.data.quote_checks import feed_silent, stale_quote
+from backend.tradingbot.data.check_context import BAR_CHECKS, SHOWN, Context, Sessions, run
+from backend.tradingbot.data.frames import INTERVALS, Bars, as_bars, micros, moment, no_bars
+from backend.tradingbot.data.quote_checks import feed_silent, source_disagreement, stale_quote
 from backend.tradingbot.infra import metrics
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.models import CheckRun, DataStop, Feed
 from backend.tradingbot.selectors import bars as stored
-from backend.tradingbot.services import data_stops
+from backend.tradingbot.services import corporate_actions, data_stops
 from backend.tradingbot.services.data_stops import BY_CHECK, BY_TICK, Stopping
 from backend.tradingbot.services.orders import hot_state
 
@@ -40,14 +44,18 @@ BEFORE_OPEN, AFTER_CLOSE, LONGEST_AFTER = timedelta(hours=1), timedelta(minutes=
 KEPT_VERDICTS = 200
 KEEP_CLEAN_RUNS = timedelta(days=14)
 PRE_OPEN, POST_CLOSE = "pre_open", "post_close"
+BY_BARS = frozenset({*BAR_CHECKS, "conflicting_rows"})
+BY_COMPARING = frozenset({"source_disagreement"})
 
 
 @dataclass
 class Findings:
-    """What one run saw. ``since`` is from when on the bars were judged; ``checked`` are the symbols that were."""
+    """What one run saw. ``since`` is from when on the bars were judged; ``checked`` are the symbols that were, by
+    ``checks``."""
 
     since: datetime | None = None
     checked: set[str] = field(default_factory=set)
+    checks: frozenset[str] = BY_BARS
     symbols: int = 0
     rows: int = 0
     verdicts: list[Verdict] = field(default_factory=list)
@@ -85,7 +93,7 @@ def due(feed: Feed, now: datetime) -> list[tuple[date, str]]:
 
 
 def run_live(feed: Feed, *, clock: Clock) -> CheckRun:
-    """The last two hours of bars, the age of every quote, and the silence of the feed."""
+    """The last two hours of bars, the age of every quote, and the silence of the feed; of a second source its bars."""
     now = clock.now()
     opened = stored.session_start(feed, now, 0)
 
@@ -94,8 +102,9 @@ def run_live(feed: Feed, *, clock: Clock) -> CheckRun:
         for interval in feed.bar_intervals:
             length = timedelta(microseconds=INTERVALS[interval])
             since = max(now - LIVE_BARS * length, opened) if not stored.is_daily(interval) else now - LIVE_BARS * length
-            _look_at_bars(found, feed, interval, since, now)
-        _look_at_quotes(found, feed, now)
+            (_compare if feed.second_source else _look_at_bars)(found, feed, interval, since, now)
+        if not feed.second_source:
+            _look_at_quotes(found, feed, now)
         return found
 
     return _record("live", feed, look, clock)
@@ -109,7 +118,7 @@ def run_full(feed: Feed, session: date, phase: str, *, clock: Clock) -> CheckRun
     def look() -> Findings:
         found = Findings()
         for interval in feed.bar_intervals:
-            _look_at_bars(found, feed, interval, since, now)
+            (_compare if feed.second_source else _look_at_bars)(found, feed, interval, since, now)
         return found
 
     return _record("full", feed, look, clock, session, phase)
@@ -132,12 +141,33 @@ def _look_at_bars(found: Findings, feed: Feed, interval: str, since: datetime, n
         start=micros(since),
         complete_to=micros(now - grace),
         interval=INTERVALS[interval],
+        actions=corporate_actions.on_file(feed.symbols),
     )
     found.verdicts += run(BAR_CHECKS.values(), bars, context)
     found.since = since if found.since is None else max(since, found.since)
     found.checked |= set(feed.symbols)
     found.symbols = len(found.checked)
     found.rows += len(frame)
+
+
+def _compare(found: Findings, feed: Feed, interval: str, since: datetime, now: datetime) -> None:
+    """The bars that count beside those of the second source, from ``since`` on. Where it has none, that is told."""
+    length = timedelta(microseconds=INTERVALS[interval])
+    first = stored.read_bars(feed.symbols, interval, since, now + length)
+    second = stored.read_bars(feed.symbols, interval, since, now + length, second_source=feed.code)
+    grace = timedelta(seconds=settings.TRADINGBOT.bar_grace_seconds)
+    due = first.filter(pl.col("time") + length + grace <= now)
+    unmatched = due.join(second, on=["symbol", "time"], how="anti", maintain_order="left")
+    verdicts = source_disagreement(first, second) if len(first) and len(second) else []
+    found.verdicts += [replace(v, evidence={**v.evidence, "feed": feed.code}) for v in verdicts]
+    for (symbol,), rows in unmatched.group_by(["symbol"], maintain_order=True):
+        evidence = {"at": [moment(int(time)) for time in rows["time"].dt.epoch("us")[:SHOWN]], "feed": feed.code}
+        found.verdicts.append(Verdict("no_second_source", Severity.WARN, str(symbol), evidence, len(rows)))
+    found.checks = BY_COMPARING
+    found.since = since if found.since is None else max(since, found.since)
+    found.checked |= set(first.join(second, on=["symbol", "time"], how="semi")["symbol"].unique().to_list())
+    found.symbols = max(found.symbols, len(feed.symbols))
+    found.rows += len(second)
 
 
 def _with_absent(bars: Bars, symbols: Iterable[str], since: int) -> Bars:
@@ -213,10 +243,11 @@ def _act(found: Findings, feed: Feed, started: datetime, clock: Clock) -> None:
     """Stop what hard verdicts on bars name, release what is clean now."""
     if not found.checked:
         return
-    for symbol, count in stored.open_conflicts(found.checked).items():
+    conflicts = stored.open_conflicts(found.checked) if found.checks is BY_BARS else {}
+    for symbol, count in conflicts.items():
         evidence = {"open_conflicts": count}
         found.verdicts.append(Verdict("conflicting_rows", Severity.HARD, symbol, evidence, count))
-    hard = [v for v in found.verdicts if v.severity is Severity.HARD and v.check in {*BAR_CHECKS, "conflicting_rows"}]
+    hard = [v for v in found.verdicts if v.severity is Severity.HARD and v.check in found.checks]
     accepted = _accepted_by_operators(hard)
     stoppings = [
         Stopping(verdict.symbol, verdict.check, started, {**verdict.evidence, "rows": verdict.rows})
@@ -227,7 +258,10 @@ def _act(found: Findings, feed: Feed, started: datetime, clock: Clock) -> None:
     release = [
         stop
         for stop in data_stops.open_stops(found.checked, data_stops.BARS)
-        if (stop.symbol, stop.check_name) not in wrong and _covers(found, stop, started)
+        if stop.check_name in found.checks
+        and stop.evidence.get("feed", feed.code) == feed.code
+        and (stop.symbol, stop.check_name) not in wrong
+        and _covers(found, stop, started)
     ]
     actor = f"checks:{feed.code}"
     data_stops.keep(stoppings, data_stops.BARS, actor=actor, clock=clock, release=release, why=BY_CHECK)

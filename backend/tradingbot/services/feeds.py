@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from backend.tradingbot.core.clock import Clock
-from backend.tradingbot.core.errors import ConflictError, FieldErrors, InvalidInputError, NotFoundError
+from backend.tradingbot.core.errors import ConflictError, FieldError, FieldErrors, InvalidInputError, NotFoundError
 from backend.tradingbot.core.parsing import parse_symbol
 from backend.tradingbot.data.calendar import CALENDARS, ROUND_THE_CLOCK, XNYS, session_date, session_on
 from backend.tradingbot.data.frames import INTERVALS
@@ -29,8 +29,11 @@ from backend.tradingbot.services.constraints import refused_by
 from backend.tradingbot.services.locks import FIRM, lock_risk
 
 CODE = re.compile(r"[A-Za-z0-9_-]{1,32}")
-CHANGES = frozenset({"symbols", "session_calendar", "max_silence_seconds", "bar_intervals", "active"})
+CHANGES = frozenset({"symbols", "session_calendar", "max_silence_seconds", "bar_intervals", "second_source", "active"})
 CLOCK_SKEW = timedelta(seconds=2)
+NO_BARS = InvalidInputError(
+    [FieldError("bar_intervals", [], "must not be empty for a second source", "name the bars that are to be compared")]
+)
 MOST_SYMBOLS, LONGEST_SILENCE = 20_000, 86_400
 
 
@@ -57,6 +60,7 @@ def declare_feed(
     max_silence_seconds: int,
     session_calendar: str = XNYS,
     bar_intervals: Iterable[str] = (),
+    second_source: bool = False,
     actor: str,
     reason: str,
     clock: Clock,
@@ -64,10 +68,11 @@ def declare_feed(
     """Watch a feed from now on. Raises InvalidInputError naming every wrong field, ConflictError ``feed_code_used``."""
     fields: dict[str, Any] = {"symbols": _each_once(symbols), "max_silence_seconds": max_silence_seconds}
     fields |= {"session_calendar": session_calendar, "bar_intervals": list(bar_intervals)}
+    fields |= {"second_source": second_source}
     _check({"code": code, "reason": reason, **fields})
     taken = ConflictError(f"there is a feed {code} already", code="feed_code_used", remedy="change that one")
     with transaction.atomic():
-        with refused_by({"feed_code_once": taken}):
+        with refused_by({"feed_code_once": taken, "feed_second_source_brings_bars": NO_BARS}):
             feed = Feed.objects.create(code=code, watched_since=clock.now(), **fields)
         _journal("feed_declared", feed, actor, {"reason": reason, **fields}, clock)
     return feed
@@ -91,7 +96,8 @@ def change_feed(code: str, changes: Mapping[str, Any], *, actor: str, reason: st
             for name in before:
                 setattr(feed, name, wanted[name])
             feed.watched_since = clock.now()
-            feed.save(update_fields=[*before, "watched_since"])
+            with refused_by({"feed_second_source_brings_bars": NO_BARS}):
+                feed.save(update_fields=[*before, "watched_since"])
             data = {"reason": reason, "before": before, "after": {name: wanted[name] for name in before}}
             _journal("feed_changed", feed, actor, data, clock)
     return feed
@@ -131,15 +137,16 @@ def _check(fields: Mapping[str, Any]) -> None:
     intervals = fields.get("bar_intervals", [])
     if not isinstance(intervals, list) or any(name not in INTERVALS for name in intervals):
         errors.add("bar_intervals", intervals, "names an unknown interval", "a list of " + ", ".join(INTERVALS))
-    if not isinstance(fields.get("active", True), bool):
-        errors.add("active", fields["active"], "must be true or false", "false switches the watch off")
+    for name in ("active", "second_source"):
+        if not isinstance(fields.get(name, True), bool):
+            errors.add(name, fields[name], "must be true or false", "true or false, and nothing else")
     if errors:
         raise InvalidInputError(errors.errors)
 
 
 def watched() -> list[Feed]:
-    """The feeds that are switched on."""
-    return list(Feed.objects.filter(active=True))
+    """The feeds that are switched on and bring ticks: a second source only brings bars to compare."""
+    return list(Feed.objects.filter(active=True, second_source=False))
 
 
 def silences(feeds: Iterable[Feed], quotes: Mapping[str, Quote | None], *, clock: Clock) -> dict[str, Silence]:

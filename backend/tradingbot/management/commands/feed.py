@@ -27,6 +27,12 @@ class Command(BaseCommand):
             act.add_argument("--symbols", type=symbols, required=first, help="what it brings, for example AAPL,MSFT")
             act.add_argument("--max-silence", type=int, required=first, metavar="SECONDS", help="of all at once")
             act.add_argument("--calendar", choices=CALENDARS, default=XNYS if first else None, help="its sessions")
+            act.add_argument(
+                "--bars", type=_words, metavar="1m,1d", help="bars it brings; a missing one stops its symbol"
+            )
+        declare.add_argument(
+            "--second-source", action="store_true", help="its bars are only compared with those of the other feeds"
+        )
         change.add_argument("--off", action="store_true", help="do not watch it any more")
         change.add_argument("--on", action="store_true", help="watch it again")
         acts.add_parser("list", help="all feeds")
@@ -41,6 +47,8 @@ class Command(BaseCommand):
             symbols=options["symbols"],
             session_calendar=options["calendar"],
             max_silence_seconds=options["max_silence"],
+            bar_intervals=options["bars"] or (),
+            second_source=options["second_source"],
             actor=operator(),
             reason=options["reason"],
             clock=SYSTEM_CLOCK,
@@ -54,11 +62,12 @@ class Command(BaseCommand):
             "symbols": options["symbols"],
             "session_calendar": options["calendar"],
             "max_silence_seconds": options["max_silence"],
+            "bar_intervals": options["bars"],
             "active": True if options["on"] else False if options["off"] else None,
         }
         changes = {name: value for name, value in wanted.items() if value is not None}
         if not changes:
-            raise CommandError("nothing to change: name --symbols, --max-silence, --calendar, --on or --off")
+            raise CommandError("nothing to change: name --symbols, --bars, --max-silence, --calendar, --on or --off")
         change_feed(options["code"], changes, actor=operator(), reason=options["reason"], clock=SYSTEM_CLOCK)
         self.stdout.write(self.style.SUCCESS(f"feed {options['code']} is changed"))
 
@@ -66,12 +75,17 @@ class Command(BaseCommand):
         rows = [
             (
                 feed.code,
-                "watched" if feed.active else "off",
+                "off" if not feed.active else "second source" if feed.second_source else "watched",
                 feed.session_calendar,
                 f"{feed.max_silence_seconds} s",
                 rfc3339(feed.last_seen_at) or "never",
+                ", ".join(feed.bar_intervals),
                 ", ".join(feed.symbols[:8]) + (f" and {len(feed.symbols) - 8} more" if len(feed.symbols) > 8 else ""),
             )
             for feed in Feed.objects.all()
         ]
-        self.stdout.write(table(["CODE", "STATE", "SESSIONS", "MAY BE SILENT", "LAST HEARD", "SYMBOLS"], rows))
+        self.stdout.write(table(["CODE", "STATE", "SESSIONS", "MAY BE SILENT", "LAST HEARD", "BARS", "SYMBOLS"], rows))
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]

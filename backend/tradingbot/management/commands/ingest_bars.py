@@ -52,6 +52,9 @@ class Command(BaseCommand):
         parser.add_argument("--symbol", help="the symbol of a file without such a column")
         parser.add_argument("--interval", choices=list(INTERVALS), help="the interval of a file without such a column")
         parser.add_argument("--timezone", help="the zone of times without one, for example America/New_York")
+        parser.add_argument(
+            "--feed", help="a second source: its bars are kept apart and compared with those that count"
+        )
         parser.add_argument("--strict", action="store_true", help="refuse a file with unknown columns")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -60,7 +63,9 @@ class Command(BaseCommand):
             for path in options["files"]:
                 bar = ProgressBar(path.name)
                 try:
-                    done = ingest_file(path, reading, actor=operator(), clock=SYSTEM_CLOCK, progress=bar)
+                    done = ingest_file(
+                        path, reading, actor=operator(), clock=SYSTEM_CLOCK, progress=bar, feed=options["feed"]
+                    )
                 finally:
                     seconds = bar.end()
                 speed = f"{(done.rows - done.resumed_at) / seconds:,.0f} rows/s"
