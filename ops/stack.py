@@ -135,6 +135,7 @@ class Stack:
         env.setdefault("ENVIRONMENT", "development")
         env.setdefault("LOG_FORMAT", "text")
         env.setdefault("METRICS_PUBLIC", "1")
+        env.setdefault("PUBLIC_URL", self.url)
         counted = self.state / "metrics"
         shutil.rmtree(counted, ignore_errors=True)
         counted.mkdir()

@@ -168,6 +168,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": TRADINGBOT.kill_switch_seconds,
         "options": {"expires": max(TRADINGBOT.kill_switch_seconds, 2)},
     },
+    "sweep-notifications": {
+        "task": "tradingbot.sweep_notifications",
+        "schedule": TRADINGBOT.notify_seconds,
+        "options": {"expires": max(TRADINGBOT.notify_seconds, 2)},
+    },
     "check-market-data": {
         "task": "tradingbot.check_market_data",
         "schedule": crontab(),
@@ -208,7 +213,7 @@ EMAIL_BACKEND = (
 )
 if MAIL:
     EMAIL_HOST, EMAIL_PORT, EMAIL_HOST_USER, EMAIL_HOST_PASSWORD, EMAIL_USE_TLS = MAIL
-EMAIL_TIMEOUT = 10
+EMAIL_TIMEOUT = 5
 
 LOGGING = logging_config(log_format=TRADINGBOT.log_format, level=TRADINGBOT.log_level)
 LOGGING_CONFIG = "logging.config.dictConfig"

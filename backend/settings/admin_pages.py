@@ -82,6 +82,7 @@ UNFOLD: dict[str, Any] = {
             {
                 "title": "Evidence",
                 "items": [
+                    _page("Notifications", "notifications", "notification"),
                     _page("Journal", "menu_book", "journalentry"),
                     _page("Anchors", "anchor", "journalanchor"),
                     _page("Proofs of the journal", "verified", "journalverdict"),

@@ -15,6 +15,10 @@ PAPER_HOST = "https://paper-api.alpaca.markets"
 LIVE_HOST = "https://api.alpaca.markets"
 
 
+def _addresses(listed: str) -> list[str]:
+    return [address.strip() for address in listed.split(",") if address.strip()]
+
+
 class Config(BaseSettings):
     """Every setting by its environment variable's name, in lower case. Seconds are seconds, not milliseconds."""
 
@@ -69,6 +73,16 @@ class Config(BaseSettings):
     mail_url: SecretStr = SecretStr("")
     mail_to: str = ""
     mail_from: str = "tradingbot@localhost"
+    public_url: str = "http://localhost:8000"
+    notify_mail_to: str = ""
+    notify_webhook_url: SecretStr = SecretStr("")
+    notify_telegram_token: SecretStr = SecretStr("")
+    notify_telegram_chat: str = ""
+    notify_telegram_url: str = "https://api.telegram.org"
+    notify_seconds: float = Field(1.0, gt=0, le=2)
+    notify_in_doubt_seconds: float = Field(60.0, ge=0, le=3600)
+    notify_data_stop_seconds: float = Field(10.0, ge=0, le=3600)
+    notify_escalate_minutes: float = Field(15.0, gt=0, le=24 * 60)
     bar_grace_seconds: float = Field(30.0, ge=0, le=600)
     store_timeout_seconds: float = Field(0.5, gt=0, le=10)
     known_builds_only: bool = False
@@ -88,6 +102,7 @@ class Config(BaseSettings):
             "smtps",
         ):
             raise ValueError("MAIL_URL must start with smtp:// or smtps://")
+        self._refuse_unsafe_channels()
         if not self.database_url.get_secret_value().startswith(("postgres://", "postgresql://")):
             raise ValueError("DATABASE_URL must start with postgresql://")
         if not self.redis_url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
@@ -100,6 +115,21 @@ class Config(BaseSettings):
         if self.broker == "alpaca" and not all(keys):
             raise ValueError("BROKER=alpaca needs ALPACA_API_KEY and ALPACA_SECRET_KEY")
         return self
+
+    def _refuse_unsafe_channels(self) -> None:
+        """What carries a secret goes over TLS, or stays on this machine."""
+        addresses = {
+            "NOTIFY_WEBHOOK_URL": self.notify_webhook_url.get_secret_value(),
+            "NOTIFY_TELEGRAM_URL": self.notify_telegram_url,
+        }
+        for name, address in addresses.items():
+            url = urlsplit(address)
+            if address and url.scheme != "https" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
+                raise ValueError(f"{name} must start with https://: it carries a secret")
+        if bool(self.notify_telegram_token.get_secret_value()) != bool(self.notify_telegram_chat):
+            raise ValueError("NOTIFY_TELEGRAM_TOKEN and NOTIFY_TELEGRAM_CHAT go together: set both or neither")
+        if urlsplit(self.public_url).scheme not in ("http", "https"):
+            raise ValueError("PUBLIC_URL must start with https:// (or http:// on a laptop)")
 
     @property
     def anchors_at(self) -> Path:
@@ -119,7 +149,12 @@ class Config(BaseSettings):
     @cached_property
     def recipients(self) -> list[str]:
         """``MAIL_TO``: addresses with commas between them."""
-        return [address.strip() for address in self.mail_to.split(",") if address.strip()]
+        return _addresses(self.mail_to)
+
+    @cached_property
+    def alarm_recipients(self) -> list[str]:
+        """``NOTIFY_MAIL_TO``: who is told of what cannot wait; ``MAIL_TO`` when nobody else is named."""
+        return _addresses(self.notify_mail_to) or self.recipients
 
     @cached_property
     def database(self) -> dict[str, Any]:

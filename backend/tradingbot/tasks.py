@@ -20,6 +20,7 @@ from backend.tradingbot.services import (
     cash_flows,
     data_checks,
     fills,
+    handing_over,
     journal_proof,
     kill_switch,
     marking,
@@ -37,6 +38,7 @@ log = structlog.get_logger(__name__)
 POLL_LOCK, RECOVERY_LOCK, MARK_LOCK, CASH_LOCK, REVALUE_LOCK = 7_301, 7_302, 7_303, 7_304, 7_305
 ANCHOR_LOCK, PROOF_LOCK, MODES_LOCK = 7_306, 7_307, 7_308
 DATA_LOCK, CACHE_LOCK = 7_310, 7_311
+NOTIFY_LOCK = 7_330
 INTRADAY_LOCK, SUMMARY_LOCK = 7_321, 7_322
 
 
@@ -120,6 +122,30 @@ def watch_modes() -> None:
         if held:
             shadow.expire(clock=SYSTEM_CLOCK)
             mode_watch.watch(clock=SYSTEM_CLOCK)
+
+
+@shared_task(name="tradingbot.send_notification")
+def send_notification(notification_id: int) -> None:
+    """Sent on commit of the fact; a notification that was taken up already is none of this task's business."""
+    _send_on(handing_over.take_up(notification_id, clock=SYSTEM_CLOCK))
+
+
+@shared_task(name="tradingbot.sweep_notifications")
+def sweep_notifications() -> None:
+    with singleton(NOTIFY_LOCK) as held:
+        channels = handing_over.sweep(clock=SYSTEM_CLOCK) if held else []
+    _send_on(channels)
+
+
+@shared_task(name="tradingbot.hand_over")
+def hand_over(channel: str) -> None:
+    handing_over.hand_over(channel, clock=SYSTEM_CLOCK)
+
+
+def _send_on(channels: list[str]) -> None:
+    """A task for each channel: one that hangs keeps no other waiting."""
+    for channel in channels:
+        hand_over.apply_async([channel], expires=60)
 
 
 @shared_task(name="tradingbot.check_market_data")

@@ -52,5 +52,9 @@ def logging_config(*, log_format: str, level: str) -> dict[str, Any]:
         },
         "handlers": {"stream": {"class": "logging.StreamHandler", "formatter": "structured"}},
         "root": {"handlers": ["stream"], "level": level},
-        "loggers": {"django.request": {"level": "ERROR"}, "axes": {"level": "WARNING"}},
+        "loggers": {
+            "django.request": {"level": "ERROR"},
+            "axes": {"level": "WARNING"},
+            "urllib3": {"level": "WARNING"},
+        },
     }

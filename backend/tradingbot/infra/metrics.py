@@ -43,6 +43,12 @@ TASK_LATENESS_SECONDS = Histogram(
 NOTIFICATIONS = Counter(
     "tradingbot_notifications", "Notifications handed over, by channel and outcome.", ["channel", "outcome"]
 )
+NOTIFICATION_SECONDS = Histogram(
+    "tradingbot_notification_seconds",
+    "Time between a fact and the moment its notification was handed over, first level only.",
+    ["channel"],
+    buckets=(0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0),
+)
 LIBRARY_TICKS = Counter("tradingbot_library_ticks", "Ticks seen by a process that uses the plain modules.")
 LIBRARY_STALENESS = Histogram(
     "tradingbot_library_staleness_seconds", "Age of the newest tick when a plain process looked.", buckets=SECONDS

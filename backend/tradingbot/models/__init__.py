@@ -35,6 +35,7 @@ from backend.tradingbot.models.modes import (
     ShadowOrder,
     StrategyBuild,
 )
+from backend.tradingbot.models.notifications import Notification, NotificationDelivery, NotifiedFact
 from backend.tradingbot.models.orders import Execution, HeldReport, Order, Position
 from backend.tradingbot.models.recon import Break
 from backend.tradingbot.models.recon_blocks import ReconciliationBlock
@@ -84,6 +85,9 @@ __all__ = [
     "Match",
     "ModeChange",
     "NameExposure",
+    "Notification",
+    "NotificationDelivery",
+    "NotifiedFact",
     "Order",
     "Permit",
     "Position",

@@ -15,6 +15,7 @@ from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import TRACE_ID
 from backend.tradingbot.models import JournalEntry, Order, RiskRow
 from backend.tradingbot.ops.journal import Entry, entry_hash
+from backend.tradingbot.services import notifications
 from backend.tradingbot.services.journal_proof import verify
 from backend.tradingbot.services.rows import insert_sql, update_sql
 
@@ -33,6 +34,7 @@ def append(
     with connection.cursor() as cursor:
         cursor.execute(f"WITH entry AS ({insert}) {update}", [*values, *changes])
         _expect_one(cursor.rowcount, row.scope)
+    notifications.note_entry(row.scope, row.journal_seq, kind, actor, subject, data, at)
 
 
 def append_with_order(

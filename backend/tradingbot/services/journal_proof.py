@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 
-from django.db import connection
+from django.db import connection, transaction
 
 from backend.tradingbot.anchor_file import AnchorFile
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import NotFoundError
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.models import JournalAnchor, JournalEntry, JournalVerdict, RiskRow
+from backend.tradingbot.ops import notices
 from backend.tradingbot.ops.anchors import Anchored, AnchorReport, read_anchors
 from backend.tradingbot.ops.journal import ChainReport, Entry, verify_chain
+from backend.tradingbot.services import notifications
 from backend.tradingbot.services.anchors import anchor_file
 
 BATCH = 5_000
@@ -140,3 +144,14 @@ def _remember(proof: Proof, clock: Clock) -> None:
             continue
         values = {"verified_at": now, "entries": entries, "problem": problem[:500], "build_id": build_id()}
         JournalVerdict.objects.update_or_create(scope=scope, defaults=values)
+    _tell_of_faults({scope: problem for scope, _, problem in verdicts if problem}, now)
+
+
+def _tell_of_faults(problems: dict[str, str], now: datetime) -> None:
+    """A chain that does not hold is told of once, and again when another fault is found in it."""
+    if problems:
+        with transaction.atomic():
+            keys = [
+                f"broken:{scope}:{sha256(problem.encode()).hexdigest()[:16]}" for scope, problem in problems.items()
+            ]
+            notifications.note(notices.journal_broken(sorted(problems)), keys, subject="journal", at=now)

@@ -7,6 +7,7 @@ reconciliation opened is cleared by reconciliation. One journal entry tells of a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -19,12 +20,13 @@ from backend.tradingbot.core.ids import digest
 from backend.tradingbot.core.values import plain
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import TRACE_ID
-from backend.tradingbot.models import Account, Break, BreakEvent, RiskRow
+from backend.tradingbot.models import Account, Break, BreakEvent, NotifiedFact, RiskRow
+from backend.tradingbot.ops import notices
 from backend.tradingbot.ops.break_state import BreakStatus, BreakStep, next_break_status
 from backend.tradingbot.ops.recon_breaks import STATE_SUBJECTS, Activity, FoundBreak, money, signed
 from backend.tradingbot.ops.recon_frames import as_text, from_text
 from backend.tradingbot.ops.recon_kinds import BreakKind, SeverityTable
-from backend.tradingbot.services import journal
+from backend.tradingbot.services import journal, notifications
 from backend.tradingbot.services.recon_blocks import RECONCILIATION
 
 ZERO = Decimal(0)
@@ -77,7 +79,23 @@ def store_breaks(
         told = [[event[0].pk, event[1], event[0].kind, event[0].subject, event[0].digest] for event in changes.events]
         data = {"session": str(session), "counts": counts, "digest": digest(told), "first": told[:20]}
         journal.append(row, kind="breaks_found", actor=RECONCILIATION, subject=row.scope, data=data, at=now)
+        _tell_of_critical(changes, account.code, session, now)
     return counts
+
+
+def _tell_of_critical(changes: Changes, account: str, session: date, now: datetime) -> None:
+    """One notification of the critical breaks that are new, found again, or critical only now."""
+    keys: dict[int, str] = {}
+    kind_of: dict[int, str] = {}
+    for found, what, *_ in changes.events:
+        if found.severity == "critical" and what in ("opened", "changed", "reopened"):
+            keys[found.pk] = f"break:{found.pk}" + (f":reopened:{session}" if what == "reopened" else "")
+            kind_of[found.pk] = found.kind
+    known = set(NotifiedFact.objects.filter(key__in=keys.values()).values_list("key", flat=True))
+    new = {pk: key for pk, key in keys.items() if key not in known}
+    if new:
+        notice = notices.breaks_found(account, str(session), Counter(kind_of[pk] for pk in new), list(new))
+        notifications.note(notice, list(new.values()), subject=f"account:{account}", at=now)
 
 
 def _standing(account: Account, keys: list[tuple[str, str]]) -> dict[tuple[str, str], Break]:

@@ -62,8 +62,8 @@ def _mail(subject: str, lines: list[str]) -> bool:
     try:
         send_mail(f"[tradingbot] {subject}", "\n".join(lines), config.mail_from, config.recipients)
     except OSError as error:  # SMTP errors are OSErrors too
-        NOTIFICATIONS.labels("mail", "failed").inc()
+        NOTIFICATIONS.labels("email", "failed").inc()
         log.error("mail_failed", problem=type(error).__name__)
         return False
-    NOTIFICATIONS.labels("mail", "sent").inc()
+    NOTIFICATIONS.labels("email", "sent").inc()
     return True
