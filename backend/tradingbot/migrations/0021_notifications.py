@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tradingbot", "0019_heartbeats"),
+        ("tradingbot", "0020_corporate_actions_second_source"),
     ]
 
     operations = [
