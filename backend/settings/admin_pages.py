@@ -35,7 +35,10 @@ UNFOLD: dict[str, Any] = {
         "navigation": [
             {
                 "title": "Control room",
-                "items": [{"title": "Overview", "icon": "monitoring", "link": reverse_lazy("admin:index")}],
+                "items": [
+                    {"title": "Overview", "icon": "monitoring", "link": reverse_lazy("admin:index")},
+                    _page("Kill switch runs", "front_hand", "killswitchrun"),
+                ],
             },
             {
                 "title": "Trading",

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.services import breakers, marking
 from tests.browser.browsing import PHONE
-
-SHOTS = os.environ.get("SHOTS_DIR")
-
-
-def shot(page, name):
-    if SHOTS:
-        page.screenshot(path=f"{SHOTS}/{name}.png", full_page=True)
+from tests.browser.shots import shot
 
 
 def test_an_empty_installation_explains_itself(sign_in):

@@ -7,7 +7,6 @@ page is always read afresh; a part, a link or a name outside one's permissions i
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -17,11 +16,11 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from backend.tradingbot.admin.evidence import may
-from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
+from backend.tradingbot.admin.live import changed, whole
+from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.selectors.overview import Overview, overview
 from backend.tradingbot.selectors.overview_stops import Stop
 
@@ -106,34 +105,13 @@ def _link(stop: Stop, allowed: frozenset[str]) -> str | None:
     return PAGES[stop.page](stop.pk) if not stop.needs or stop.needs in allowed else None
 
 
-def _digest(html: str) -> str:
-    return hashlib.blake2b(html.encode(), digest_size=8).hexdigest()
-
-
-def _section(name: str, html: SafeString, says: str, *, swap: bool) -> tuple[str, str, SafeString, SafeString]:
-    oob = SafeString(' hx-swap-oob="true"' if swap else "")
-    attributes = format_html_join("", ' data-{}="{}"', [("digest", _digest(html)), *([("says", says)] if says else [])])
-    return name, "cr-part" if html.strip() else "cr-part cr-empty", attributes + oob, html
-
-
-def _sections(
-    found: Overview, parts: dict[str, SafeString], *, swap: bool, known: dict[str, str] | None = None
-) -> SafeString:
-    changed = [
-        _section(name, html, found.headline if name == "stops" else "", swap=swap)
-        for name, html in parts.items()
-        if known is None or known.get(name) != _digest(html)
-    ]
-    return format_html_join("\n", '<section id="cr-{}" class="{}"{}>{}</section>', changed)
-
-
 def index_context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """What the first page needs (``UNFOLD["DASHBOARD_CALLBACK"]``)."""
     found, parts = board(request, afresh=True)
     everything = "?accounts=all" if request.GET.get("accounts") == "all" else ""
     return context | {
         "title": "Overview",
-        "parts": _sections(found, parts, swap=False),
+        "parts": whole(parts, says={"stops": found.headline}),
         "parts_url": reverse("overview") + everything,
         "as_of": found.as_of,
         "build": found.build,
@@ -144,12 +122,7 @@ def index_context(request: HttpRequest, context: dict[str, Any]) -> dict[str, An
 def changed_parts(request: HttpRequest) -> HttpResponse:
     """The parts that differ from those named in ``X-Known`` (``name=digest``, comma between); 204 when none does."""
     found, parts = board(request, afresh=False)
-    pairs = (pair.partition("=") for pair in request.headers.get("X-Known", "")[:2_000].split(","))
-    html = _sections(found, parts, swap=True, known={name: digest for name, _, digest in pairs})
-    answer = HttpResponse(html, status=200 if html else 204)
-    answer["X-As-Of"] = rfc3339(found.as_of) or ""
-    answer["Cache-Control"] = "no-store"
-    return answer
+    return changed(request, parts, as_of=found.as_of, says={"stops": found.headline})
 
 
 changed_parts_view = admin.site.admin_view(changed_parts)

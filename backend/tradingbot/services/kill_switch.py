@@ -14,7 +14,7 @@ from django.db.models import Count
 
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import ConflictError, NotFoundError, TradingbotError
-from backend.tradingbot.models import KillSwitchOrder, KillSwitchRun
+from backend.tradingbot.models import KillSwitchOrder, KillSwitchRun, TradingState
 from backend.tradingbot.risk.trading_state import Trading
 from backend.tradingbot.services import cancel_pass, flatten, journal, mass_cancel
 from backend.tradingbot.services.locks import advisory_lock, lock_chain
@@ -23,6 +23,7 @@ from backend.tradingbot.services.trading_states import change_state
 log = structlog.get_logger(__name__)
 
 RUN_LOCK = 7_306
+REASON_FOLLOWS = "kill switch"  # what stands for a reason that was not given yet
 PASS_SECONDS = 30.0
 
 
@@ -60,6 +61,22 @@ def stop(token: str, *, reason: str, actor: str, clock: Clock) -> KillSwitchRun:
         data = {"run": token, "reason": reason, "open_orders": run.open_orders}
         journal.append(chain, kind="kill_switch_stopped", actor=actor, subject=scope, data=data, at=now)
     flatten.withdraw(run, actor=actor, clock=clock)
+    return run
+
+
+def explain(token: str, *, reason: str, actor: str, clock: Clock) -> KillSwitchRun:
+    """The reason that was not given when the switch was pulled. One that was given stays: ConflictError."""
+    scope = find(token).scope
+    with transaction.atomic(durable=True):
+        chain, now = lock_chain(scope), clock.now()
+        run = KillSwitchRun.objects.select_for_update().get(token=token)
+        if run.reason != REASON_FOLLOWS:
+            raise ConflictError(f"the run {token} has its reason", code="reason_given", remedy="it is kept as it is")
+        run.reason = reason
+        run.save(update_fields=["reason"])
+        TradingState.objects.filter(scope=scope, reason=REASON_FOLLOWS).update(reason=reason)
+        data = {"run": token, "reason": reason}
+        journal.append(chain, kind="kill_switch_explained", actor=actor, subject=scope, data=data, at=now)
     return run
 
 

@@ -1,12 +1,16 @@
-/* The overview while it is looked at: names to the server what is shown, keeps focus and scroll where they are when a
-   part is redrawn, tells ages from the server's clock, and says plainly when nothing has come for a while. */
+/* A page that follows what happens (the overview, a run of the kill switch) while it is looked at: names to the server
+   what is shown, keeps focus and scroll where they are when a part is redrawn, tells ages by the server's clock, and
+   says plainly when nothing has come for a while. On any other page it only tells the ages. */
 (function () {
     "use strict";
-    const STALE_AFTER = 5000, board = document.getElementById("overview");
+    let clockAhead = 0;
+    const STALE_AFTER = 5000, board = document.querySelector("[data-live]");
+    tellTimes();
+    window.setInterval(tellTimes, 1000);
     if (!board) { return; }
     const fresh = document.getElementById("cr-fresh-words"), stale = document.getElementById("cr-stale");
     const says = document.getElementById("cr-says");
-    let lastGood = performance.now(), clockAhead = 0, shownAsOf = fresh.textContent, problem = "";
+    let lastGood = performance.now(), shownAsOf = fresh.textContent, problem = "";
     const scrolled = new Map();
 
     function age(seconds) {
@@ -43,7 +47,6 @@
             stale.textContent = "";
         }
         stale.hidden = !isStale;
-        tellTimes();
     }
 
     board.addEventListener("htmx:configRequest", function (event) {
@@ -64,6 +67,7 @@
         if (part.dataset.says && says.textContent !== part.dataset.says) { says.textContent = part.dataset.says; }
     });
     board.addEventListener("htmx:afterRequest", function (event) {
+        if (event.detail.elt !== board) { return; }
         const answer = event.detail.xhr, asOf = answer && answer.getResponseHeader("X-As-Of");
         if (event.detail.successful && asOf) {
             lastGood = performance.now();
@@ -76,5 +80,4 @@
         tellFreshness();
     });
     window.setInterval(tellFreshness, 1000);
-    tellTimes();
 })();
