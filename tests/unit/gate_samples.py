@@ -112,6 +112,7 @@ def snapshot(**changes: Any) -> RiskSnapshot:
         id_used=False,
         missing_breakers=(),
         open_breakers=(),
+        ramps=(),
         missing_states=(),
         trading_states=(ScopeState("firm", "active"),),
         flattening=False,

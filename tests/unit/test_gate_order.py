@@ -11,7 +11,7 @@ import pytest
 from backend.tradingbot.core.values import Side
 from backend.tradingbot.risk.gates import Quote
 from backend.tradingbot.risk.limits import Limit
-from backend.tradingbot.risk.snapshot import Rates, Recent
+from backend.tradingbot.risk.snapshot import Ramp, Rates, Recent
 from tests.unit.gate_samples import (
     CALM_SECOND,
     NOW,
@@ -241,3 +241,34 @@ def test_a_permit_overrides_no_other_gate_and_nothing_unknown() -> None:
     asked = order(qty="10", limit=None, permit_id="permit-1")
     refused = denials(asked, permit=permit_for(asked), quote=None, symbols=frozenset(), doubtful_orders=1)
     assert set(refused) >= {"order_size", "price_collar", "data_quality", "restricted_symbol", "in_doubt"}
+
+
+RESET = Ramp("account:main", NOW - timedelta(seconds=450), Decimal(900), Decimal(25))
+
+
+def test_after_a_reset_the_largest_order_is_a_share_of_its_limit_that_rises() -> None:
+    at = {"limits": limits(order_qty_max=100), "ramps": (RESET,), **HELD}
+    assert figures("order_size", order(qty="62.5"), **at) == (True, "within_ramp", "62.5", "62.5", "0")
+    more = answer("order_size", order(qty="62.6"), **at)
+    assert (more.passed, more.code, more.limit, more.headroom) == (False, "ramp_after_reset", "62.5", "-0.1")
+    assert more.message.startswith("account:main was reset at 2026-01-05T14:52:30.000000Z, 62.5 % of the size is left")
+    assert more.remedy.endswith("is allowed again from 2026-01-05T15:07:30.000000Z")
+    over = replace(RESET, reset_at=NOW - timedelta(seconds=900))
+    assert figures("order_size", order(qty="100"), **{**at, "ramps": (over,)})[:2] == (True, "within_limit")
+    both = {**at, "ramps": (RESET, replace(RESET, scope="firm", reset_at=NOW))}
+    assert figures("order_size", order(qty="26"), **both)[:4] == (False, "ramp_after_reset", "26", "25")
+
+
+def test_a_ramp_holds_the_value_as_well_and_lets_reductions_out() -> None:
+    at = {"limits": limits(order_notional_max=1000), "ramps": (RESET,), **HELD}
+    assert figures("order_size", order(qty="6.25"), **at)[:4] == (True, "within_ramp", "625", "625")
+    assert figures("order_size", order(qty="6.26"), **at)[:2] == (False, "ramp_after_reset")
+    assert figures("order_size", sell("10"), **at)[:2] == (True, "within_limit")
+
+
+def test_a_ramp_without_a_size_to_be_a_share_of_denies() -> None:
+    bare = replace(limits(order_qty_max=None, order_notional_max=None), required=())
+    calm = {"limits": bare, **HELD}
+    assert figures("order_size", order(), **calm)[:2] == (True, "not_required")
+    assert figures("order_size", order(), **calm, ramps=(RESET,))[:2] == (False, "limit_missing")
+    assert figures("order_size", sell(), **calm, ramps=(RESET,))[:2] == (True, "not_required")

@@ -69,9 +69,14 @@ def test_caps_that_are_no_numbers_are_refused() -> None:
 
 
 def test_after_a_reset_the_share_rises_in_a_straight_line_to_all() -> None:
-    assert [ramp_share(s, 100, 0.25) for s in (0, 50, 99.9999, 100, 1000)] == pytest.approx([0.25, 0.625, 1, 1, 1])
+    whole, quarter = Decimal(100), Decimal("0.25")
+    found = [str(ramp_share(Decimal(s), whole, quarter)) for s in ("-5", "0", "50", "99.96", "100", "1000")]
+    assert found == ["0.25", "0.25", "0.625", "0.9997", "1", "1"]
+    assert ramp_share(Decimal(0), Decimal(0), quarter) == 1
     with pytest.raises(ValueError, match="start_share"):
-        ramp_share(0, 100, 0)
+        ramp_share(Decimal(0), whole, Decimal(0))
+    with pytest.raises(ValueError, match="NaN"):
+        ramp_share(Decimal("NaN"), whole, quarter)
 
 
 def test_wilsons_interval_at_known_points() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from backend.tradingbot.core.errors import InvalidInputError
 from backend.tradingbot.core.values import Side
 from backend.tradingbot.risk.gates import OpenBreaker, Quote, evaluate
-from backend.tradingbot.risk.snapshot import Block, Headroom, Recent, Resting, RiskSnapshot
+from backend.tradingbot.risk.snapshot import Block, Headroom, Ramp, Recent, Resting, RiskSnapshot
 from backend.tradingbot.risk.snapshot_json import from_json, to_json
 from backend.tradingbot.risk.trading_state import ScopeState
 from backend.tradingbot.risk.volatility import Level, Volatility
@@ -31,6 +31,7 @@ def snapshots(draw) -> RiskSnapshot:
     return snapshot(
         id_used=draw(st.booleans()),
         open_breakers=draw(st.sampled_from([(), (OpenBreaker("firm", "vix-critical"),)])),
+        ramps=draw(st.sampled_from([(), (Ramp("firm", NOW, Decimal(900), Decimal(25)),)])),
         trading_states=(ScopeState("firm", draw(st.sampled_from(["active", "reducing", "halted"]))),),
         quote=draw(st.sampled_from([None, quote])),
         cash=draw(st.sampled_from([None, Decimal("123.450000000")])),

@@ -64,6 +64,7 @@ class BreakerAdmin(EvidenceAdmin):
     groups = [
         (None, ["scope badge", "reason tripped_at", "cooldown_left still_holding", "later_causes"]),
         ("Limits", ["max_daily_drawdown max_error_rate_per_min", "max_data_staleness_sec cooldown_sec"]),
+        ("Ramp after a reset", ["ramp_sec ramp_start_pct", "reset_at size_now"]),
         ("What it was told last", ["session evaluated_at", "figures"]),
     ]
 
@@ -86,6 +87,11 @@ class BreakerAdmin(EvidenceAdmin):
     @display(description="Later causes")
     def later_causes(self, row: Breaker) -> Any:
         return facts(status_of(row)["later_causes"])
+
+    @display(description="Largest order now")
+    def size_now(self, row: Breaker) -> str:
+        share = breakers.share_of_size(row, SYSTEM_CLOCK.now())
+        return "its limit" if share == 1 else f"{round(share * 100, 1)} % of its limit, and rising"
 
     @display(description="Figures")
     def figures(self, row: Breaker) -> Any:
@@ -141,7 +147,11 @@ class BreakerAdmin(EvidenceAdmin):
             request,
             row,
             title=f"Reset {row.scope}",
-            explanation="Orders of this scope are let through again. It can trip again at once.",
+            explanation=(
+                f"Orders of this scope are let through again, the largest at {row.ramp_start_pct.normalize():f} % of "
+                f"their limit at first and at all of it after {seconds(float(row.ramp_sec))}. "
+                "It can trip again at once."
+            ),
             button=f"Reset {row.scope}",
             facts=self._reset_facts(row),
             perform=perform,

@@ -43,6 +43,8 @@ def shown(row: Breaker) -> dict[str, Any]:
         "last_equity": day.get("last_equity"),
         "realized_today": day.get("last_realized"),
         "evaluated_at": rfc3339(row.evaluated_at),
+        "reset_at": rfc3339(row.reset_at),
+        "share_of_order_size": str(round(breakers.share_of_size(row, SYSTEM_CLOCK.now()), 4)),
         "may_reset": "the risk role, with a reason",
     }
 

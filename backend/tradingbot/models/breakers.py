@@ -18,6 +18,16 @@ class Breaker(models.Model):
     max_error_rate_per_min = models.PositiveIntegerField(default=5)
     max_data_staleness_sec = models.FloatField(default=30)
     cooldown_sec = models.FloatField(default=1800)
+    ramp_sec = models.DecimalField(
+        max_digits=9,
+        decimal_places=3,
+        default=900,
+        help_text="For so long after a reset the largest order that adds risk is only a share of its limit.",
+    )
+    ramp_start_pct = models.DecimalField(
+        max_digits=6, decimal_places=3, default=25, help_text="That share right after the reset, in percent."
+    )
+    reset_at = models.DateTimeField(null=True, blank=True, help_text="When it was closed again last.")
     state = models.JSONField(default=dict)
     tripped_at = models.DateTimeField(null=True, blank=True)
     reason = models.CharField(max_length=200, blank=True)
@@ -44,6 +54,9 @@ class Breaker(models.Model):
             models.CheckConstraint(
                 condition=Q(tripped_at__isnull=True, reason="") | (Q(tripped_at__isnull=False) & ~Q(reason="")),
                 name="breaker_open_says_why",
+            ),
+            models.CheckConstraint(
+                condition=Q(ramp_sec__gte=0, ramp_start_pct__gt=0, ramp_start_pct__lte=100), name="breaker_ramp_fits"
             ),
             models.CheckConstraint(condition=Q(start_source__in=["", *START_SOURCES]), name="breaker_source_known"),
         ]

@@ -2,19 +2,24 @@
 repeated_execution, order_rate.
 
 Invariants: a market order is priced at the touch plus the collar, never skipped; a sale is valued at the highest price
-it may get; a permit overrides a figure, never a missing one.
+it may get; a permit overrides a figure, never a missing one; after a breaker's reset the largest order that adds risk
+rises slowly back to its limit.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
+from backend.tradingbot.core.clock import rfc3339
 from backend.tradingbot.core.values import OrderIntent, OrderType, Side, plain
-from backend.tradingbot.risk.judging import Measured, judged, measured, unused_or_missing
+from backend.tradingbot.risk.judging import ASK_RISK, Measured, judged, measured, unused_or_missing
 from backend.tradingbot.risk.limits import Limit
 from backend.tradingbot.risk.permits import with_permit
-from backend.tradingbot.risk.snapshot import BPS, Check, Quote, RiskSnapshot, notional, reserved_price
+from backend.tradingbot.risk.promotion import ramp_share
+from backend.tradingbot.risk.snapshot import BPS, Check, Quote, Ramp, RiskSnapshot, notional, reserved_price
 
 SMALLER = "send a smaller order, or ask the risk role for a permit"
 RATE_WINDOW = 60
@@ -26,9 +31,9 @@ def _flattens(order: OrderIntent, snapshot: RiskSnapshot) -> bool:
 
 def check_order_size(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
     gate = "order_size"
-    over = unused_or_missing(gate, snapshot)
+    over, ramp = unused_or_missing(gate, snapshot), None if snapshot.is_reduction(order) else _slowest(snapshot)
     if over is not None:
-        return over
+        return over if ramp is None or not over.passed else _nothing_to_share(gate, ramp)
     if _flattens(order, snapshot):
         return Check(gate, True, "flattening", "the flatten service closes the position, whatever its size")
     found: list[Measured] = []
@@ -41,7 +46,40 @@ def check_order_size(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
             message = f"the value of this order in {order.symbol} cannot be told"
             return Check(gate, False, "unpriced", message, "wait for a quote, then send a new id")
         found.append(measured("notional_too_large", "value", value, by_value))
-    return with_permit(judged(gate, found, SMALLER), order, snapshot)
+    if ramp is None:
+        return with_permit(judged(gate, found, SMALLER), order, snapshot)
+    if not found:
+        return _nothing_to_share(gate, ramp)
+    whole_again = rfc3339(ramp.reset_at + timedelta(seconds=float(ramp.seconds)))
+    remedy = f"send a smaller order; the whole size is allowed again from {whole_again}"
+    check = judged(gate, [*found, *_ramped(found, ramp, snapshot)], remedy, ok="within_ramp")
+    return with_permit(check, order, snapshot)
+
+
+def _nothing_to_share(gate: str, ramp: Ramp) -> Check:
+    message = f"{ramp.scope} was reset lately, and the largest order that a share could be of is not set"
+    return Check(gate, False, "limit_missing", message, ASK_RISK)
+
+
+def _share(ramp: Ramp, snapshot: RiskSnapshot) -> Decimal:
+    since = Decimal(str(round((snapshot.now - ramp.reset_at).total_seconds(), 6)))
+    return ramp_share(since, ramp.seconds, ramp.start_pct / 100)
+
+
+def _slowest(snapshot: RiskSnapshot) -> Ramp | None:
+    """The ramp that leaves least now; None when no breaker that applies was reset lately."""
+    running = [ramp for ramp in snapshot.ramps if _share(ramp, snapshot) < 1]
+    return min(running, key=lambda ramp: _share(ramp, snapshot), default=None)
+
+
+def _ramped(found: list[Measured], ramp: Ramp, snapshot: RiskSnapshot) -> list[Measured]:
+    """The same figures against the share of their limits that is left so soon after the reset."""
+    share = _share(ramp, snapshot)
+    says = f"{ramp.scope} was reset at {rfc3339(ramp.reset_at)}, {plain(round(share * 100, 1))} % of the size is left:"
+    return [
+        replace(each, code="ramp_after_reset", says=f"{says} {each.says}", limit=round(each.limit * share, 9))
+        for each in found
+    ]
 
 
 def check_price_collar(order: OrderIntent, snapshot: RiskSnapshot) -> Check:

@@ -107,15 +107,16 @@ def cap_reached(caps: CanaryCaps, day: CanaryDay, *, next_notional: Decimal) -> 
     return None
 
 
-def ramp_share(seconds_since_reset: float, ramp_seconds: float, start_share: float) -> float:
+def ramp_share(seconds_since_reset: Decimal, ramp_seconds: Decimal, start_share: Decimal) -> Decimal:
     """The share of normal size that is allowed after a breaker's reset: it rises in a straight line to 1.
 
-    Raises ValueError for a share outside (0, 1] or negative seconds.
+    A reset that lies ahead (two clocks differ) counts as one of now. Raises ValueError for a share outside (0, 1], and
+    for seconds that are no number or, of the ramp, negative.
     """
     if not 0 < start_share <= 1:
         raise ValueError(f"start_share must be in (0, 1], not {start_share}")
-    if seconds_since_reset < 0 or ramp_seconds < 0:
-        raise ValueError("seconds must not be negative")
-    if ramp_seconds == 0 or seconds_since_reset >= ramp_seconds:
-        return 1.0
-    return start_share + (1 - start_share) * seconds_since_reset / ramp_seconds
+    if not seconds_since_reset.is_finite() or not ramp_seconds.is_finite() or ramp_seconds < 0:
+        raise ValueError(f"a ramp of {ramp_seconds} s, {seconds_since_reset} s after its reset, is none")
+    if seconds_since_reset >= ramp_seconds:
+        return Decimal(1)
+    return start_share + (1 - start_share) * max(seconds_since_reset, Decimal(0)) / ramp_seconds

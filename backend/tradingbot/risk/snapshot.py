@@ -60,6 +60,17 @@ class OpenBreaker:
 
 
 @dataclass(frozen=True)
+class Ramp:
+    """A breaker was reset at ``reset_at``: new risk begins with ``start_pct`` percent of the largest order, and may be
+    all of it again after ``seconds``."""
+
+    scope: str
+    reset_at: datetime
+    seconds: Decimal
+    start_pct: Decimal
+
+
+@dataclass(frozen=True)
 class Resting:
     """The account's own open orders in the symbol. ``unpriced`` ones are market orders: they meet any price."""
 
@@ -188,6 +199,7 @@ class RiskSnapshot:
     id_used: bool
     missing_breakers: tuple[str, ...]
     open_breakers: tuple[OpenBreaker, ...]
+    ramps: tuple[Ramp, ...]
     missing_states: tuple[str, ...]
     trading_states: tuple[ScopeState, ...]
     flattening: bool

@@ -209,6 +209,7 @@ def _breakers(found: list[dict[str, Any]], order: OrderIntent, now: datetime) ->
     return {
         "missing_breakers": tuple(scope for scope in _required_scopes(order) if scope not in by_scope),
         "open_breakers": tuple(OpenBreaker(b["scope"], b["reason"]) for b in found if b["open"]),
+        "ramps": parts.ramps(found, now),
         "evaluated_age": _age(by_scope.get(f"account:{order.account}"), now),
         "firm_evaluated_age": _age(by_scope.get("firm"), now),
     }

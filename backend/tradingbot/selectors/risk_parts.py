@@ -26,6 +26,7 @@ from backend.tradingbot.risk.snapshot import (
     Headroom,
     MarketSession,
     Permit,
+    Ramp,
     Rates,
     Recent,
     Resting,
@@ -196,6 +197,21 @@ def permit(order: OrderIntent, raw: Mapping[str, Any] | None) -> Permit | None:
 
 def data_stops(raw: list[dict[str, Any]]) -> tuple[StoppedData, ...]:
     return tuple(StoppedData(**{**stop, "since": datetime.fromisoformat(stop["since"])}) for stop in raw)
+
+
+def ramps(breakers: Iterable[Mapping[str, Any]], now: datetime) -> tuple[Ramp, ...]:
+    """The breakers that were reset so lately that new risk may only rise slowly."""
+    reset = (
+        Ramp(
+            scope=raw["scope"],
+            reset_at=datetime.fromisoformat(raw["reset_at"]),
+            seconds=Decimal(raw["ramp_sec"]),
+            start_pct=Decimal(raw["ramp_start_pct"]),
+        )
+        for raw in breakers
+        if raw["reset_at"] is not None
+    )
+    return tuple(ramp for ramp in reset if (now - ramp.reset_at).total_seconds() < ramp.seconds)
 
 
 def feeds(raw: list[dict[str, Any]]) -> tuple[FeedSeen, ...]:

@@ -25,7 +25,8 @@ COMMON = """
 STOPS = {
     "breakers": """
         SELECT coalesce(jsonb_agg(jsonb_build_object('scope', scope, 'reason', reason,
-          'open', tripped_at IS NOT NULL, 'evaluated_at', evaluated_at) ORDER BY scope), '[]')
+          'open', tripped_at IS NOT NULL, 'evaluated_at', evaluated_at, 'reset_at', reset_at,
+          'ramp_sec', ramp_sec::text, 'ramp_start_pct', ramp_start_pct::text) ORDER BY scope), '[]')
         FROM tradingbot_breaker WHERE scope = ANY(%(scopes)s)""",
     "trading_states": """
         SELECT coalesce(jsonb_agg(jsonb_build_object('scope', scope, 'state', state, 'reason', reason)

@@ -25,7 +25,7 @@ from backend.tradingbot.services.account_fields import (
     check_new_strategy,
     check_strategy_change,
 )
-from backend.tradingbot.services.breakers import limits_of, lock_breaker
+from backend.tradingbot.services.breakers import check_ramp, limits_of, lock_breaker
 from backend.tradingbot.services.constraints import refused_by
 from backend.tradingbot.services.limits import start_limits
 from backend.tradingbot.services.locks import FIRM, account_scope, lock_risk
@@ -68,6 +68,7 @@ def create_account(
     }
     guard = Breaker(scope=account_scope(code), **(breaker or {}))
     limits_of(guard)
+    check_ramp(guard)
     with transaction.atomic():
         ensure_firm()
         whole = lock_breaker(FIRM, actor=actor, clock=clock)
@@ -109,6 +110,7 @@ def create_strategy(
     )
     guard = Breaker(scope=f"strategy:{code}", **(breaker or {}))
     limits_of(guard)
+    check_ramp(guard)
     with transaction.atomic():
         ensure_firm()
         firm = lock_risk(FIRM)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import structlog
@@ -19,12 +20,13 @@ from django.db import transaction
 
 from backend.tradingbot.brokers.answers import BrokerInDoubtError, BrokerRejectedError, BrokerUnreachableError
 from backend.tradingbot.core.clock import Clock
-from backend.tradingbot.core.errors import FieldError, InvalidInputError, NotFoundError, TradingbotError
+from backend.tradingbot.core.errors import FieldError, FieldErrors, InvalidInputError, NotFoundError, TradingbotError
 from backend.tradingbot.core.parsing import SYMBOL
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import TRACE_ID
 from backend.tradingbot.models import Account, Breaker, BreakerEvent, Strategy
 from backend.tradingbot.risk.circuit_breaker import BreakerLimits, BreakerState, CircuitBreaker
+from backend.tradingbot.risk.promotion import ramp_share
 from backend.tradingbot.services import journal
 from backend.tradingbot.services.locks import FIRM, account_scope, lock_risk
 
@@ -45,6 +47,7 @@ SAVED = (
     "start_asked_at",
     "realized_before",
     "evaluated_at",
+    "reset_at",
 )
 
 
@@ -56,6 +59,27 @@ def limits_of(row: Breaker) -> BreakerLimits:
     return BreakerLimits(
         row.max_daily_drawdown, row.max_error_rate_per_min, row.max_data_staleness_sec, row.cooldown_sec
     )
+
+
+def check_ramp(row: Breaker) -> None:
+    """Raise InvalidInputError when the ramp after a reset makes no sense."""
+    errors = FieldErrors()
+    row.ramp_sec, row.ramp_start_pct = Decimal(row.ramp_sec), Decimal(row.ramp_start_pct)
+    if not row.ramp_sec.is_finite() or not 0 <= row.ramp_sec <= 86_400:
+        errors.add("ramp_sec", row.ramp_sec, "must be from 0 to 86400 seconds", "0 means no ramp")
+    if not row.ramp_start_pct.is_finite() or not 0 < row.ramp_start_pct <= 100:
+        errors.add("ramp_start_pct", row.ramp_start_pct, "must be above 0 and at most 100", "25 is a quarter")
+    if errors:
+        raise InvalidInputError(errors.errors)
+
+
+def share_of_size(row: Breaker, now: datetime) -> Decimal:
+    """How much of the largest order that adds risk is left in the breaker's scope, as a fraction: below 1 only for its
+    ramp's time after a reset."""
+    if row.reset_at is None:
+        return Decimal(1)
+    since = Decimal(str(round((now - row.reset_at).total_seconds(), 6)))
+    return ramp_share(since, row.ramp_sec, row.ramp_start_pct / 100)
 
 
 def restore(row: Breaker, clock: Clock) -> CircuitBreaker:
@@ -97,6 +121,8 @@ class LockedBreaker:
         row.state = state.as_dict()
         row.tripped_at = None if state.tripped_at is None else datetime.fromtimestamp(state.tripped_at, UTC)
         row.reason = (state.reason or "")[:200]
+        if was_open and row.tripped_at is None:
+            row.reset_at = self.clock.now()
         row.save(update_fields=SAVED)
         if not was_open and row.tripped_at is not None:
             self._record(TRIP, row.reason)

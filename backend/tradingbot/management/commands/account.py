@@ -10,13 +10,14 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from backend.tradingbot.core.values import plain
 from backend.tradingbot.data.calendar import CALENDARS, XNYS
 from backend.tradingbot.management.speaking import amount, operator, refusals, symbols, table
-from backend.tradingbot.models import Account, RiskRow
+from backend.tradingbot.models import Account, Breaker, RiskRow
 from backend.tradingbot.selectors.setting_up import account_facts, account_named
 from backend.tradingbot.services.accounts import create_account
 from backend.tradingbot.services.broker_setup import create_account_from_broker
 
 TERMS = ("max_tick_age_seconds", "max_mark_age_seconds", "market_collar_bps")
 BREAKER = ("max_daily_drawdown", "max_error_rate_per_min", "max_data_staleness_sec", "cooldown_sec")
+RAMP = ("ramp_sec", "ramp_start_pct")
 
 
 class Command(BaseCommand):
@@ -38,6 +39,11 @@ class Command(BaseCommand):
         for name in BREAKER:
             kind = int if name == "max_error_rate_per_min" else float
             create.add_argument(f"--{name.replace('_', '-')}", type=kind, help="a limit of its breaker")
+        for name in RAMP:
+            column: Any = Breaker._meta.get_field(name)
+            create.add_argument(
+                f"--{name.replace('_', '-')}", type=amount, help=f"{column.help_text} [{column.default}]"
+            )
         acts.add_parser("list", help="all accounts")
         acts.add_parser("show", help="everything about one").add_argument("code")
 
@@ -46,11 +52,11 @@ class Command(BaseCommand):
             getattr(self, options["act"])(options)
 
     def create(self, options: dict[str, Any]) -> None:
-        given = {name: options[name] for name in (*TERMS, *BREAKER) if options[name] is not None}
+        given = {name: options[name] for name in (*TERMS, *BREAKER, *RAMP) if options[name] is not None}
         fields: dict[str, Any] = {name: value for name, value in given.items() if name in TERMS}
         fields |= {"code": options["code"], "name": options["name"], "symbols": options["symbols"]}
         fields["session_calendar"] = options["session_calendar"]
-        fields |= {"breaker": {name: value for name, value in given.items() if name in BREAKER}, "actor": operator()}
+        fields |= {"breaker": {name: value for name, value in given.items() if name not in TERMS}, "actor": operator()}
         if options["from_broker"]:
             if options["broker_account"] or options["cash"] is not None:
                 raise CommandError("--from-broker reads the number and the cash: leave --broker-account and --cash out")

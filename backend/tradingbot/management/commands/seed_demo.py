@@ -39,7 +39,7 @@ LIMITS: dict[str, Decimal | None] = {
 }
 # the paper broker's rates: SEC section 31 and FINRA's trading activity fee
 FEES = {"name": "paper", "sale_of_dollar": "0.0000278", "sale_of_share": "0.000166", "sale_cap": "8.30"}
-BREAKER = {"cooldown_sec": 5, "max_error_rate_per_min": 20}
+BREAKER = {"cooldown_sec": 5, "max_error_rate_per_min": 20, "ramp_sec": 60}
 
 
 class Command(BaseCommand):
