@@ -67,6 +67,7 @@ UNFOLD: dict[str, Any] = {
                     _page("Breaks", "difference", "break"),
                     _page("Blocks", "front_hand", "reconciliationblock"),
                     _page("Cash flows", "payments", "cashflow"),
+                    _page("Book entries", "post_add", "bookentry"),
                     _page("Attestations", "draw", "attestation"),
                 ],
             },

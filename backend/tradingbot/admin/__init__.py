@@ -5,8 +5,10 @@ One module a subject; importing it registers its pages.
 
 from backend.tradingbot.admin import (
     accounts,
+    blocks,
     books,
     breakers,
+    breaks,
     corporate_actions,
     journal,
     keys,
@@ -24,8 +26,10 @@ from backend.tradingbot.admin import others  # isort: skip  # after all that hav
 
 __all__ = [
     "accounts",
+    "blocks",
     "books",
     "breakers",
+    "breaks",
     "corporate_actions",
     "journal",
     "keys",

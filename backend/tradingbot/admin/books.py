@@ -1,30 +1,11 @@
-"""What does not agree with the broker, what that blocks, and what moved cash without an order. All read-only here."""
+"""What moved our books without an order of ours: cash, entries that two people made, outcomes attested. Read-only."""
 
 from __future__ import annotations
 
 from django.contrib import admin
-from unfold.decorators import display
 
 from backend.tradingbot.admin.evidence import EvidenceAdmin
-from backend.tradingbot.models import Attestation, Break, CashFlow, HeldReport, ReconciliationBlock
-
-
-@admin.register(Break)
-class BreakAdmin(EvidenceAdmin):
-    list_display = ["opened_at", "account", "kind", "weight", "symbol", "subject", "status", "owner"]
-    list_filter = ["status", "severity", "kind", "account"]
-    list_select_related = ["account"]
-    search_fields = ["subject", "symbol", "owner"]
-
-    @display(description="Severity", label={"critical": "danger", "warning": "warning"}, ordering="severity")
-    def weight(self, row: Break) -> str:
-        return row.severity
-
-
-@admin.register(ReconciliationBlock)
-class ReconciliationBlockAdmin(EvidenceAdmin):
-    list_display = ["placed_at", "account", "session", "reason", "placed_by", "lifted_at", "lifted_by"]
-    list_select_related = ["account"]
+from backend.tradingbot.models import Attestation, BookEntry, CashFlow, HeldReport
 
 
 @admin.register(CashFlow)
@@ -43,3 +24,11 @@ class AttestationAdmin(EvidenceAdmin):
 @admin.register(HeldReport)
 class HeldReportAdmin(EvidenceAdmin):
     pass
+
+
+@admin.register(BookEntry)
+class BookEntryAdmin(EvidenceAdmin):
+    list_display = ["at", "account", "session", "kind", "symbol", "qty", "amount", "made_by", "approved_by"]
+    list_filter = ["kind", "account"]
+    list_select_related = ["account"]
+    search_fields = ["activity_id", "symbol", "description"]

@@ -95,7 +95,7 @@ class EvidenceAdmin(ReadOnly, Shown, ModelAdmin):
     list_per_page = 50
     show_full_result_count = False
     list_fullwidth = True
-    actions = None
+    actions: Any = None
 
 
 class EvidenceInline(ReadOnly, TabularInline):

@@ -33,6 +33,7 @@ class ReconPolicy(models.Model):
     class Meta:
         ordering = ["account", "-version"]
         verbose_name_plural = "recon policies"
+        permissions = [("set_reconpolicy", "Can set tolerances, severities, fees and signers")]
         constraints = [
             models.UniqueConstraint(
                 fields=["account", "version"], name="recon_policy_version_once", nulls_distinct=False
@@ -79,6 +80,7 @@ class ReconRun(models.Model):
 
     class Meta:
         ordering = ["-session", "account"]
+        permissions = [("start_reconrun", "Can reconcile a session by hand")]
         constraints = [
             models.UniqueConstraint(fields=["account", "session"], name="recon_run_once"),
             models.CheckConstraint(condition=Q(state__in=RUN_STATES), name="recon_run_state_known"),
@@ -192,6 +194,7 @@ class Affirmation(models.Model):
 
     class Meta:
         ordering = ["-session", "account"]
+        permissions = [("sign_affirmation", "Can sign the positions and the cash of a day")]
         constraints = [
             models.UniqueConstraint(
                 fields=["account", "session"], condition=Q(replaced_at__isnull=True), name="affirmation_stands_once"

@@ -26,6 +26,7 @@ class CsvMappingVersion(models.Model):
 
     class Meta:
         ordering = ["name", "-version"]
+        permissions = [("save_csvmappingversion", "Can save how a broker's CSV is read")]
         constraints = [models.UniqueConstraint(fields=["name", "version"], name="csv_mapping_version_once")]
         triggers = append_only("csv_mapping")
 
@@ -61,6 +62,7 @@ class Statement(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        permissions = [("upload_statement", "Can upload a statement")]
         constraints = [
             models.UniqueConstraint(fields=["account", "session", "source", "sha256"], name="statement_once"),
             models.CheckConstraint(condition=Q(source__in=STATEMENT_SOURCES), name="statement_source_known"),

@@ -14,6 +14,7 @@ from backend.tradingbot.models import Affirmation, Break, ReconciliationBlock, R
 from backend.tradingbot.ops.waterfall import Bar, bars_of
 
 AGES = (("new", 0), ("1 day", 1), ("2-5 days", 5))
+OLDEST = "over 5 days"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def age_of(found: Break, today: date) -> int:
 
 
 def age_band(days: int) -> str:
-    return next((name for name, most in AGES if days <= most), "over 5 days")
+    return next((name for name, most in AGES if days <= most), OLDEST)
 
 
 def breaks_of(run: ReconRun) -> list[Break]:
@@ -61,7 +62,7 @@ def report_of(run: ReconRun) -> Report:
     kinds = Counter(row.kind for row, _ in standing)
     values = {kind: sum((row.value for row, _ in standing if row.kind == kind), Decimal(0)) for kind in kinds}
     bands = Counter(age_band(age) for _, age in standing)
-    order = [name for name, _ in AGES] + ["over 5 days"]
+    order = [name for name, _ in AGES] + [OLDEST]
     signed = Affirmation.objects.filter(account=run.account, session=run.session, replaced_at=None).first()
     return Report(
         run, list(run.statements.all()), found, [(kind, kinds[kind], values[kind]) for kind in sorted(kinds)],
