@@ -231,7 +231,12 @@ def test_utilisation_shows_what_is_used_of_every_limit(options, broker):
         "2",
         {"value": "1", "limit": None, "used": None},
     )
-    assert shown["headroom"] == [{"scope": "firm", "value": "10500", "limit": "21000", "used": "0.5"}]
+    set_limit("firm", "portfolio_delta_max", Decimal(110), actor="t", reason="cap", clock=SYSTEM_CLOCK)
+    shown = options.call("GET", "accounts/main/exposure").json()
+    assert shown["headroom"] == [
+        {"scope": "firm", "kind": "gross_exposure_max", "value": "10500", "limit": "21000", "used": "0.5"},
+        {"scope": "firm", "kind": "portfolio_delta_max", "value": "55", "limit": "110", "used": "0.5"},
+    ]
     assert len(shown["stress"]["cells"]) == 42
     assert shown["stress"]["worst"]["cell"].startswith("spot-20%")
     other = options.call("GET", "accounts/other/exposure")

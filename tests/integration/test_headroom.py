@@ -13,6 +13,7 @@ import pytest
 
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.models import AccountExposure, Order, RiskRow, SharedHeadroom, Strategy
+from backend.tradingbot.risk.exposure import BETA, DELTA, NET
 from backend.tradingbot.services import exposures, orders
 from backend.tradingbot.services.accounts import create_account
 from backend.tradingbot.services.keys import create_key
@@ -77,6 +78,41 @@ def test_of_eight_accounts_orders_exactly_as_many_pass_as_fit_above_them(gateway
     assert race(gateway, eight_accounts) == 11
     assert SharedHeadroom.objects.get(pk=scope).reserved == 4_950
     assert unproven_headroom() == []
+
+
+@pytest.mark.parametrize(
+    ("scope", "kind", "value", "index", "taken"),
+    [
+        ("firm", "net_exposure_max", 5_000, NET, 4_950),
+        ("strategy:mean", "portfolio_delta_max", 59, DELTA, 55),
+        ("symbol:AAPL", "portfolio_beta_exposure_max", 10_000, BETA, 9_900),
+    ],
+)
+def test_net_exposure_and_greeks_above_the_accounts_are_taken_once_too(
+    gateway, broker, eight_accounts, scope, kind, value, index, taken
+):
+    limit(scope, kind, value)
+    assert race(gateway, eight_accounts) == 11
+    room = SharedHeadroom.objects.get(pk=scope)
+    assert (room.low[index], room.high[index], room.unknown) == (0, taken, 0)
+    assert unproven_headroom() == []
+
+
+def test_without_the_condition_on_a_greek_above_the_accounts_too_many_pass(
+    gateway, broker, eight_accounts, monkeypatch
+):
+    """The control: the firm's delta is held against the snapshot alone and then taken, whatever is left by then."""
+    limit("firm", "portfolio_delta_max", 59)
+    real = exposures.reserve
+
+    def check_then_take(order, intent, snapshot):
+        time.sleep(0.2)
+        return real(order, intent, snapshot)
+
+    monkeypatch.setattr(exposures, "taken_within", lambda intent, snapshot: {})
+    monkeypatch.setattr(exposures, "reserve", check_then_take)
+    assert race(gateway, eight_accounts) > 11
+    assert SharedHeadroom.objects.get(pk="firm").high[DELTA] > 59
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from backend.tradingbot.core.values import OrderIntent, OrderType, Side, TimeInForce
-from backend.tradingbot.risk.exposure import EMPTY_BOOK, EMPTY_NAME, BookRisk, UnitRisk, name_risk
+from backend.tradingbot.risk.exposure import EMPTY_BOOK, EMPTY_NAME, BookRisk, UnitRisk, name_risk, part_risk
 from backend.tradingbot.risk.gates import GATES, Check, Quote, RiskSnapshot, evaluate
 from backend.tradingbot.risk.limit_profiles import PROFILES
 from backend.tradingbot.risk.limits import Limit, LimitSet
@@ -80,6 +80,7 @@ def book(
 ) -> Book:
     """The book in which the name stands as given, beside ``others``."""
     name = name_risk(unit, position or Decimal(0), buys, sells)
+    part = part_risk(unit, position or Decimal(0), buys, sells)
     whole = Book(
         sums=others.replaced(EMPTY_NAME, name),
         name=name,
@@ -91,6 +92,9 @@ def book(
         strategy_position=position or Decimal(0),
         strategy_buys=buys,
         strategy_sells=sells,
+        strategy_low=part.low,
+        strategy_high=part.high,
+        strategy_known=part.known,
     )
     return replace(whole, **changes)
 

@@ -62,7 +62,7 @@ def test_what_is_no_scope_is_refused(scope) -> None:
     ("scope", "kind", "value", "field"),
     [
         ("account:a", "mystery", "1", "kind"),
-        ("firm", "portfolio_delta_max", "1", "scope"),
+        ("firm", "stress_loss_max", "1", "scope"),
         ("account:a", "order_qty_max", "NaN", "value"),
         ("account:a", "order_qty_max", "Infinity", "value"),
         ("account:a", "order_qty_max", "-1", "value"),

@@ -5,16 +5,28 @@ Invariants: an account's rows change only under its risk row's lock; the shared 
 of their scopes; what they hold can be computed from positions and open orders at any time.
 """
 
+from decimal import Decimal
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
 from backend.tradingbot.models.accounts import Account, Strategy
+from backend.tradingbot.risk.exposure import NOTHING, STRESS
 from backend.tradingbot.risk.volatility import RISING
 
 
 def figure(**options: object) -> models.DecimalField:
     return models.DecimalField(max_digits=38, decimal_places=9, default=0, **options)  # type: ignore[arg-type]
+
+
+def shared_measures() -> ArrayField:
+    """In the order of ``risk.exposure.MEASURES``, those before the stress cells."""
+    return ArrayField(models.DecimalField(max_digits=38, decimal_places=9), default=nothing_shared)
+
+
+def nothing_shared() -> list[Decimal]:
+    return list(NOTHING[:STRESS])
 
 
 def measures() -> ArrayField:
@@ -78,6 +90,9 @@ class StrategyExposure(models.Model):
     symbol = models.CharField(max_length=32)
     position = figure()
     gross = figure()
+    low = shared_measures()
+    high = shared_measures()
+    known = models.BooleanField(default=True)
 
     class Meta:
         ordering = ["account", "strategy", "symbol"]
@@ -94,11 +109,16 @@ class SharedHeadroom(models.Model):
     """How much of a limit above the account is taken, by ``scope``: firm, strategy, symbol, symbol within strategy."""
 
     scope = models.CharField(max_length=80, primary_key=True)
-    reserved = figure()
+    reserved = figure(help_text="Gross value.")
+    low = shared_measures()
+    high = shared_measures()
+    unknown = models.IntegerField(default=0, help_text="Parts whose risk is not known.")
 
     class Meta:
         ordering = ["scope"]
-        constraints = [models.CheckConstraint(condition=Q(reserved__gte=0), name="shared_headroom_not_negative")]
+        constraints = [
+            models.CheckConstraint(condition=Q(reserved__gte=0, unknown__gte=0), name="shared_headroom_not_negative")
+        ]
 
     def __str__(self) -> str:
         return self.scope

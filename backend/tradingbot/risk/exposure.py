@@ -11,7 +11,7 @@ unknown instead of smaller.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -113,6 +113,31 @@ def name_risk(unit: UnitRisk | None, position: Decimal, buys: Decimal, sells: De
         high=tuple(high),
         stressed=unit.stressed,
     )
+
+
+@dataclass(frozen=True)
+class PartRisk:
+    """One strategy's part in a name, at its worst: what it takes of headroom above the account. ``low`` and ``high``
+    hold the measures before the stress cells."""
+
+    gross: Decimal
+    low: tuple[Decimal, ...]
+    high: tuple[Decimal, ...]
+    known: bool
+
+
+NO_PART = PartRisk(ZERO, NOTHING[:STRESS], NOTHING[:STRESS], known=True)
+
+
+def part_risk(unit: UnitRisk | None, position: Decimal, buys: Decimal, sells: Decimal) -> PartRisk:
+    """``name_risk`` without the stress cells, for a strategy's own quantities."""
+    least, most = position - sells, position + buys
+    if least == most == 0:
+        return NO_PART
+    if unit is None:
+        return replace(NO_PART, known=False)
+    ends = [(exact(least * measure), exact(most * measure)) for measure in unit.measures[:STRESS]]
+    return PartRisk(gross_of(unit, position, buys, sells), tuple(map(min, ends)), tuple(map(max, ends)), known=True)
 
 
 def book_of(names: Iterable[NameRisk]) -> BookRisk:

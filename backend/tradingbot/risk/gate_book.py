@@ -12,9 +12,10 @@ from typing import Any
 
 from backend.tradingbot.core.occ import multiplier_of
 from backend.tradingbot.core.values import OrderIntent, Side, plain
-from backend.tradingbot.risk.exposure import NET, BookRisk, gross_of
+from backend.tradingbot.risk.exposure import NET, BookRisk
 from backend.tradingbot.risk.judging import Measured, judged, let_out, measured, unused_or_missing
 from backend.tradingbot.risk.limits import SHARED
+from backend.tradingbot.risk.shared_headroom import NET_KINDS, part_after, shared_figures, shared_unknown
 from backend.tradingbot.risk.snapshot import BPS, Check, RiskSnapshot, dearest_price, reserved_price
 
 SHORT_MARGIN = Decimal("1.5")  # Regulation T, 12 CFR 220.12(c): 150 % of a short sale's value, proceeds included
@@ -76,21 +77,18 @@ def check_gross_exposure(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
         return unknown or _reduces(gate)
     row = snapshot.limits.tightest(SHARED)
     found = [measured("gross_too_large", "gross exposure at worst", after.gross, row)] if row else []
-    added = headroom_taken(order, snapshot)
+    part = part_after(order, snapshot)
+    added = part.gross - snapshot.book.strategy_gross
     for room in snapshot.headroom:
         if room.limit is None:
             continue
+        left_out = room.unknown - (not snapshot.book.strategy_known) + (not part.known)
+        if left_out > 0:
+            message = f"{left_out} name(s) in {room.scope}, all accounts together, have no known risk"
+            return Check(gate, False, "exposure_unknown", message, "post ticks and Greeks of all that is held")
         says, where = "gross exposure at worst, of all accounts,", f"{SHARED} of {room.scope}"
         found.append(Measured("headroom_exhausted", says, room.reserved + added, room.limit, where))
     return judged(gate, found, SMALLER)
-
-
-def headroom_taken(order: OrderIntent, snapshot: RiskSnapshot) -> Decimal:
-    """How much of the headroom above the account the order takes: what it adds to its strategy's part in the name."""
-    book = snapshot.book
-    buys = book.strategy_buys + (order.qty if order.side is Side.BUY else 0)
-    sells = book.strategy_sells + (order.qty if order.side is Side.SELL else 0)
-    return gross_of(book.unit, book.strategy_position, buys, sells) - book.strategy_gross
 
 
 def check_net_exposure(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
@@ -99,15 +97,15 @@ def check_net_exposure(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
     if over is not None:
         return over
     after = snapshot.book_after(order)
-    unknown = _unknown(gate, snapshot, after)
-    row = snapshot.limits.tightest("net_exposure_max")
-    if unknown is not None or after is None or row is None:
+    unknown = _unknown(gate, snapshot, after) or shared_unknown(gate, NET_KINDS, order, snapshot)
+    if unknown is not None or after is None:
         return unknown or judged(gate, [], "")
-    long, short = after.high[NET], after.low[NET]
-    found = [
+    row, long, short = snapshot.limits.tightest("net_exposure_max"), after.high[NET], after.low[NET]
+    found = [] if row is None else [
         measured("net_too_long", "net exposure at its longest", long, row),
         measured("net_too_short", "net exposure at its shortest", -short, row, short),
-    ]
+    ]  # fmt: skip
+    found += [shared.after for shared in shared_figures(NET_KINDS, order, snapshot)]
     return judged(gate, found, SMALLER)
 
 

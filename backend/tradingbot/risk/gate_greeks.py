@@ -24,6 +24,7 @@ from backend.tradingbot.risk.exposure import (
     worst_stress,
 )
 from backend.tradingbot.risk.judging import Measured, judged, let_out, measured, unused_or_missing
+from backend.tradingbot.risk.shared_headroom import greek_figures, greeks_unknown_above
 from backend.tradingbot.risk.snapshot import Check, RiskSnapshot
 
 GATE = "greek_exposure"
@@ -54,14 +55,16 @@ def check_greek_exposure(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
     if sums is None or after is None:
         raise ValueError("the account's sums are not known")
     found = list(_measures(order, snapshot, snapshot.name_after(order), after))
-    check = judged(GATE, found, REMEDY)
+    above = greeks_unknown_above(GATE, order, snapshot)
+    if above is not None and not reduces:
+        return above
+    shared = greek_figures(GATE, order, snapshot)
+    check = judged(GATE, [*found, *(each.after for each in shared)], REMEDY)
     if check.passed or not reduces:
         return check
-    return _reduction(check, found, list(_measures(order, snapshot, snapshot.book.name, sums)))
-
-
-def _reduction(check: Check, after: list[Measured], before: list[Measured]) -> Check:
-    worse = [new for new, old in zip(after, before, strict=True) if new.fails and new.value > old.value]
+    before = list(_measures(order, snapshot, snapshot.book.name, sums))
+    worse = [new for new, old in zip(found, before, strict=True) if new.fails and new.value > old.value]
+    worse += [each.after for each in shared if each.after.fails and each.worsens]
     return judged(GATE, worse, "reduce what breaches first") if worse else let_out(check)
 
 

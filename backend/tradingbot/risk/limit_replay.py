@@ -56,10 +56,7 @@ def under(order: OrderIntent, snapshot: RiskSnapshot, proposed: Proposed) -> Ris
 
 def _headroom(snapshot: RiskSnapshot, exchanged: Proposed) -> tuple[Headroom, ...]:
     """What was taken above the account is in the snapshot, also where no limit stood."""
-    return tuple(
-        Headroom(room.scope, exchanged.get((room.scope, SHARED), room.limit), room.reserved)
-        for room in snapshot.headroom
-    )
+    return tuple(replace(room, limit=exchanged.get((room.scope, SHARED), room.limit)) for room in snapshot.headroom)
 
 
 def compare(

@@ -7,7 +7,7 @@ scope can only tighten. Values are Decimals; money in the account's currency.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
@@ -18,7 +18,12 @@ from backend.tradingbot.core.values import OrderIntent, plain
 FIRM = "firm"
 ANYWHERE = frozenset({"firm", "account", "strategy", "symbol", "strategy_symbol"})
 ACCOUNT_ONLY = frozenset({"account"})
-SHARED = "gross_exposure_max"  # above the account it is headroom that accounts share, see ``Headroom``
+SHARED = "gross_exposure_max"
+# above the account these are headroom that accounts share, see ``Headroom``
+SHARED_KINDS = frozenset(
+    {SHARED, "net_exposure_max", "portfolio_theta_loss_max"}
+    | {f"portfolio_{measure}_max" for measure in ("delta", "gamma", "vega", "beta_exposure")}
+)
 LARGEST = Decimal("1e12")
 
 
@@ -50,7 +55,7 @@ def _kinds() -> Iterable[Kind]:
     short = "the shortest position, open orders included; without it nothing may be sold short"
     yield Kind("position_short_max", "position_limit", "units", short, absent_denies=True)
     yield Kind(SHARED, "gross_exposure", "money", "gross value of positions and open orders at their worst")
-    yield Kind("net_exposure_max", "net_exposure", "money", "net value, long or short, at its worst", ACCOUNT_ONLY)
+    yield Kind("net_exposure_max", "net_exposure", "money", "net value, long or short, at its worst")
     yield Kind("concentration_max_bps", "concentration", "bps", "one name's share of the account's equity")
     for whose in ("key", "strategy", "account"):
         says = f"new orders of one {whose} in 60 seconds"
@@ -66,11 +71,11 @@ def _kinds() -> Iterable[Kind]:
         yield Kind(f"volatility_{level}_pct", "volatility_throttle", "%", says)
     yield Kind("volatility_max_age_seconds", "volatility_throttle", "seconds", "how old the index may be")
     for greek, unit in (("delta", "shares"), ("gamma", "shares a point"), ("vega", "money a vol point")):
-        yield Kind(f"portfolio_{greek}_max", "greek_exposure", unit, f"{greek} of the book, both ways", ACCOUNT_ONLY)
+        yield Kind(f"portfolio_{greek}_max", "greek_exposure", unit, f"{greek} of the book, both ways")
         yield Kind(f"name_{greek}_max", "greek_exposure", unit, f"{greek} of one name, both ways")
-    yield Kind("portfolio_theta_loss_max", "greek_exposure", "money a day", "decay of the book", ACCOUNT_ONLY)
+    yield Kind("portfolio_theta_loss_max", "greek_exposure", "money a day", "decay of the book")
     yield Kind("name_theta_loss_max", "greek_exposure", "money a day", "decay of one name")
-    yield Kind("portfolio_beta_exposure_max", "greek_exposure", "money", "beta times net, both ways", ACCOUNT_ONLY)
+    yield Kind("portfolio_beta_exposure_max", "greek_exposure", "money", "beta times net, both ways")
     yield Kind("name_beta_exposure_max", "greek_exposure", "money", "beta times net of one name, both ways")
     yield Kind("greeks_max_age_seconds", "greek_exposure", "seconds", "how old an option's Greeks may be")
     yield Kind("stress_loss_max", "greek_exposure", "money", "the worst cell of the stress grid", ACCOUNT_ONLY)
@@ -155,7 +160,7 @@ class LimitSet:
     def _by_kind(self) -> dict[str, list[Limit]]:
         found: dict[str, list[Limit]] = {}
         for row in self.rows:
-            if row.kind != SHARED or row.scope == self.account:
+            if row.kind not in SHARED_KINDS or row.scope == self.account:
                 found.setdefault(row.kind, []).append(row)
         return found
 
@@ -175,6 +180,14 @@ class LimitSet:
 
     def at_account(self, kind: str) -> Limit | None:
         return next((row for row in self._by_kind.get(kind, []) if row.scope == self.account), None)
+
+    def above_account(self, kinds: Container[str]) -> list[Limit]:
+        """The rows of shared ``kinds`` above the account. A value that is no finite number raises, which denies."""
+        rows = [row for row in self.rows if row.kind in SHARED_KINDS and row.scope != self.account]
+        found = [row for row in rows if row.kind in kinds]
+        for row in found:
+            check_limit(row.scope, row.kind, row.value)
+        return found
 
     def uses(self, gate: str) -> bool:
         """Whether the profile requires anything of ``gate``, or somebody has limited one of its kinds."""

@@ -126,19 +126,27 @@ class Block:
 
 @dataclass(frozen=True)
 class Headroom:
-    """What all accounts together take in a scope above the account now, and its limit if it has one."""
+    """What all accounts together take in a scope above the account now: gross with its limit if it has one, the
+    measures before the stress cells at their lowest and highest (their limits are in the limit set), and how many
+    parts have no known risk. ``oldest_greeks`` is of any account. What an older build stored had the first three.
+    """
 
     scope: str
     limit: Decimal | None
     reserved: Decimal
+    low: tuple[Decimal, ...] = ()
+    high: tuple[Decimal, ...] = ()
+    unknown: int = 0
+    oldest_greeks: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Book:
     """The account's sums before the order, this name's part in them, and what one unit of the name risks.
 
-    ``strategy_gross`` and ``strategy_position`` are the part of this strategy in this name, on which headroom above
-    the account is counted; ``strategy_buys`` and ``strategy_sells`` are its open orders.
+    ``strategy_gross``, ``strategy_low``, ``strategy_high`` and ``strategy_position`` are the part of this strategy in
+    this name, on which headroom above the account is counted; ``strategy_buys`` and ``strategy_sells`` are its open
+    orders. Measures that are not there (an older build's snapshot) are not known, which denies where they are limited.
     """
 
     sums: BookRisk | None
@@ -151,6 +159,9 @@ class Book:
     strategy_position: Decimal
     strategy_buys: Decimal
     strategy_sells: Decimal
+    strategy_low: tuple[Decimal, ...] = ()
+    strategy_high: tuple[Decimal, ...] = ()
+    strategy_known: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
 """Frozen dataclasses as JSON and back, exactly: what was stored with a decision can be judged again.
 
 Invariants: ``from_json(kind, to_json(value)) == value`` for every snapshot; Decimals and times travel as text; a field
-that is missing, unknown or of the wrong shape raises, because half a snapshot is none.
+that is missing, unknown or of the wrong shape raises, because half a snapshot is none; one with a default is newer
+than the snapshots that lack it, and its default says what was known then.
 """
 
 from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from enum import Enum
@@ -89,7 +90,10 @@ def _hints(kind: Any) -> dict[str, Any]:
 def _dataclass(kind: Any, raw: Any, name: str) -> Any:
     _need(dict, raw, name)
     hints = _hints(kind)
-    for odd in sorted(set(hints) ^ set(raw)):
+    newer = {item.name for item in fields(kind) if item.default is not MISSING}
+    for odd in sorted((set(hints) ^ set(raw)) - (newer - set(raw))):
         problem = "is missing" if odd in hints else "is unknown"
         raise InvalidInputError([FieldError(f"{name}.{odd}", raw.get(odd), problem, REMEDY)])
-    return kind(**{field: from_json(hint, raw[field], f"{name}.{field}") for field, hint in hints.items()})
+    return kind(
+        **{field: from_json(hint, raw[field], f"{name}.{field}") for field, hint in hints.items() if field in raw}
+    )

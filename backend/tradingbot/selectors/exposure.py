@@ -12,8 +12,8 @@ from typing import Any
 from django.db import connection
 
 from backend.tradingbot.models import AccountExposure, NameExposure, Position, StrategyExposure
-from backend.tradingbot.risk.exposure import BookRisk, NameRisk, UnitRisk
-from backend.tradingbot.selectors.risk_parts import book_risk, name_risk_of, stored_unit
+from backend.tradingbot.risk.exposure import BookRisk, NameRisk, PartRisk, UnitRisk
+from backend.tradingbot.selectors.risk_parts import book_risk, name_risk_of, part_risk_of, stored_unit
 from backend.tradingbot.selectors.risk_sections import COUNTED, EXPOSURE
 
 Quantities = tuple[Decimal, Decimal, Decimal]  # position, open purchases, open sales
@@ -27,7 +27,7 @@ class NameNow:
     name: NameRisk
     unit: UnitRisk | None
     quantities: Quantities
-    strategy_gross: Decimal
+    part: PartRisk
     strategy_quantities: Quantities
 
 
@@ -45,15 +45,15 @@ def name_now(account_id: int, strategy_id: int, symbol: str, now: datetime) -> N
         cursor.execute(f"SELECT {columns}", about)
         found = [None if text is None else json.loads(text) for text in cursor.fetchone()]
     said: Mapping[str, Any] = dict(zip(EXPOSURE, found, strict=True))
-    working, part = said["working"], said["strategy_part"] or {"position": "0", "gross": "0"}
+    working, part = said["working"], said["strategy_part"]
     return NameNow(
         sums=book_risk(said["sums"]),
         name=name_risk_of(said["name"]),
         unit=stored_unit(said["name"]),
         quantities=(Decimal(said["position"] or 0), Decimal(working["buys"]), Decimal(working["sells"])),
-        strategy_gross=Decimal(part["gross"]),
+        part=part_risk_of(part),
         strategy_quantities=(
-            Decimal(part["position"]),
+            Decimal(part["position"] if part else 0),
             Decimal(working["strategy_buys"]),
             Decimal(working["strategy_sells"]),
         ),

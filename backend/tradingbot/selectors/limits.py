@@ -10,13 +10,15 @@ from typing import Any
 from backend.tradingbot.models import LimitVersion
 
 
-def limits_in_force(scopes: Iterable[str] | None, now: datetime, kind: str | None = None) -> list[LimitVersion]:
-    """The version in force of every limit, by scope and kind; those of ``scopes`` and ``kind`` only when given."""
+def limits_in_force(
+    scopes: Iterable[str] | None, now: datetime, kinds: Iterable[str] | None = None
+) -> list[LimitVersion]:
+    """The version in force of every limit, by scope and kind; those of ``scopes`` and ``kinds`` only when given."""
     rows = LimitVersion.objects.filter(state="in_force", effective_from__lte=now)
     if scopes is not None:
         rows = rows.filter(scope__in=list(scopes))
-    if kind is not None:
-        rows = rows.filter(kind=kind)
+    if kinds is not None:
+        rows = rows.filter(kind__in=list(kinds))
     newest = rows.order_by("scope", "kind", "-version").distinct("scope", "kind")
     return [row for row in newest if row.value is not None]
 

@@ -5,7 +5,7 @@ The same invariants as ``selectors/metrics.py``, which asks these sections: boun
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from decimal import Decimal
 
@@ -72,15 +72,20 @@ def limits(now: datetime) -> Iterator[Metric]:
     for sums in AccountExposure.objects.select_related("account").filter(account__active=True):
         scope = f"account:{sums.account.code}"
         add(scope, "gross", "both", sums.gross, SHARED)
-        add(scope, "theta", "decay", -sums.low[THETA], "portfolio_theta_loss_max")
-        for measure, (index, kind) in TWO_SIDED.items():
-            add(scope, measure, "long", sums.high[index], kind)
-            add(scope, measure, "short", -sums.low[index], kind)
-    for shared in SharedHeadroom.objects.exclude(reserved=0):
+        _both_ways(add, scope, sums.low, sums.high)
+    for shared in SharedHeadroom.objects.all():
         add(shared.scope, "gross", "both", shared.reserved, SHARED)
+        _both_ways(add, shared.scope, shared.low, shared.high)
     labels = ["scope", "measure", "side"]
     yield gauge("limit_utilisation", "The fraction of a limit that is used.", labels, used)
     yield gauge("limit", "A limit in force.", labels, bounds)
+
+
+def _both_ways(add: Callable[..., None], scope: str, low: list[Decimal], high: list[Decimal]) -> None:
+    add(scope, "theta", "decay", -low[THETA], "portfolio_theta_loss_max")
+    for measure, (index, kind) in TWO_SIDED.items():
+        add(scope, measure, "long", high[index], kind)
+        add(scope, measure, "short", -low[index], kind)
 
 
 def reconciliation(now: datetime) -> Iterator[Metric]:

@@ -161,7 +161,7 @@ def risk_snapshot(
         equity_known=row.equity is not None,
         max_evaluated_age=3 * Decimal(str(settings.TRADINGBOT.mark_seconds)),
         limits=limits,
-        headroom=parts.headroom(order, limits, said["headroom"]),
+        headroom=parts.headroom(order, limits, said["headroom"], parts.moment(said["oldest_greeks"])),
         book=parts.book(said, unit, problem, row.equity),
         resting=parts.resting(working),
         recent=parts.recent(said),

@@ -15,7 +15,16 @@ from backend.tradingbot.core.errors import InvalidInputError
 from backend.tradingbot.core.occ import parse_option
 from backend.tradingbot.core.values import OrderIntent
 from backend.tradingbot.data import calendar
-from backend.tradingbot.risk.exposure import EMPTY_NAME, MEASURES, BookRisk, NameRisk, UnitRisk
+from backend.tradingbot.risk.exposure import (
+    EMPTY_NAME,
+    MEASURES,
+    NO_PART,
+    STRESS,
+    BookRisk,
+    NameRisk,
+    PartRisk,
+    UnitRisk,
+)
 from backend.tradingbot.risk.gates import Quote
 from backend.tradingbot.risk.limit_profiles import profile_named
 from backend.tradingbot.risk.limits import SHARED, Limit, LimitSet, scopes_of
@@ -38,6 +47,7 @@ from backend.tradingbot.risk.volatility import Level, Volatility
 from backend.tradingbot.selectors.blocks import OpenBlock
 
 ALWAYS_FRESH = Decimal(10**9)
+NOTHING_TAKEN: Mapping[str, Any] = {"reserved": "0", "low": ["0"] * STRESS, "high": ["0"] * STRESS, "unknown": 0}
 
 
 @dataclass(frozen=True)
@@ -60,10 +70,19 @@ def shared_scopes(order: OrderIntent) -> list[str]:
     return sorted(scope for scope in scopes_of(order) if not scope.startswith("account:"))
 
 
-def headroom(order: OrderIntent, limits: LimitSet, reserved: Mapping[str, str]) -> tuple[Headroom, ...]:
-    """Each scope above the account, with what is taken of it and its limit."""
+def headroom(
+    order: OrderIntent, limits: LimitSet, taken: Mapping[str, Mapping[str, Any]], oldest_greeks: datetime | None
+) -> tuple[Headroom, ...]:
+    """Each scope above the account, with what is taken of it and its limit. Where nobody took anything yet there is no
+    row."""
     above = {row.scope: row.value for row in limits.rows if row.kind == SHARED}
-    return tuple(Headroom(scope, above.get(scope), Decimal(reserved.get(scope, "0"))) for scope in shared_scopes(order))
+    found = []
+    for scope in shared_scopes(order):
+        said = taken.get(scope, NOTHING_TAKEN)
+        low, high = (tuple(map(Decimal, said[side])) for side in ("low", "high"))
+        reserved = Decimal(said["reserved"])
+        found.append(Headroom(scope, above.get(scope), reserved, low, high, said["unknown"], oldest_greeks))
+    return tuple(found)
 
 
 def _vector(raw: list[str]) -> tuple[Decimal, ...]:
@@ -84,6 +103,13 @@ def name_risk_of(raw: Mapping[str, Any] | None) -> NameRisk:
         return EMPTY_NAME
     figures = (Decimal(raw["gross"]), Decimal(raw["short"]), _vector(raw["low"]), _vector(raw["high"]))
     return NameRisk(*figures, raw["known"], raw["stressed"])
+
+
+def part_risk_of(raw: Mapping[str, Any] | None) -> PartRisk:
+    if raw is None:
+        return NO_PART
+    low, high = (tuple(map(Decimal, raw[side])) for side in ("low", "high"))
+    return PartRisk(Decimal(raw["gross"]), low, high, raw["known"])
 
 
 def stored_unit(raw: Mapping[str, Any] | None) -> UnitRisk | None:
@@ -137,6 +163,7 @@ def unit_of(
 
 def book(sections: Mapping[str, Any], unit: UnitRisk | None, problem: str, equity: Decimal | None) -> Book:
     sums, part, working = sections["sums"], sections["strategy_part"], sections["working"]
+    taken = part_risk_of(part)
     oldest = None if sums is None else sums["oldest_greeks"]
     return Book(
         sums=book_risk(sums),
@@ -145,7 +172,10 @@ def book(sections: Mapping[str, Any], unit: UnitRisk | None, problem: str, equit
         unit_problem=problem,
         equity=equity,
         oldest_greeks=None if oldest is None else datetime.fromisoformat(oldest),
-        strategy_gross=Decimal(part["gross"]) if part else Decimal(0),
+        strategy_gross=taken.gross,
+        strategy_low=taken.low,
+        strategy_high=taken.high,
+        strategy_known=taken.known,
         strategy_position=Decimal(part["position"]) if part else Decimal(0),
         strategy_buys=Decimal(working["strategy_buys"]),
         strategy_sells=Decimal(working["strategy_sells"]),
@@ -215,10 +245,10 @@ def ramps(breakers: Iterable[Mapping[str, Any]], now: datetime) -> tuple[Ramp, .
 
 
 def feeds(raw: list[dict[str, Any]]) -> tuple[FeedSeen, ...]:
-    return tuple(FeedSeen(feed["code"], _moment(feed["last_seen_at"]), feed["max_silence_seconds"]) for feed in raw)
+    return tuple(FeedSeen(feed["code"], moment(feed["last_seen_at"]), feed["max_silence_seconds"]) for feed in raw)
 
 
-def _moment(text: str | None) -> datetime | None:
+def moment(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 

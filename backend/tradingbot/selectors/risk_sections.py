@@ -22,6 +22,9 @@ COMMON = """
         make_interval(secs => max(value) FILTER (WHERE kind = 'repeat_window_seconds')::float) AS repeat
       FROM limits)"""
 
+ROOM = (
+    """jsonb_build_object('reserved', reserved::text, 'low', low::text[], 'high', high::text[], 'unknown', unknown)"""
+)
 STOPS = {
     "breakers": """
         SELECT coalesce(jsonb_agg(jsonb_build_object('scope', scope, 'reason', reason,
@@ -66,7 +69,8 @@ EXPOSURE = {
           'supplied_by', supplied_by)
         FROM tradingbot_nameexposure WHERE account_id = %(account)s AND symbol = %(symbol)s""",
     "strategy_part": """
-        SELECT jsonb_build_object('position', position::text, 'gross', gross::text) FROM tradingbot_strategyexposure
+        SELECT jsonb_build_object('position', position::text, 'gross', gross::text, 'low', low::text[],
+          'high', high::text[], 'known', known) FROM tradingbot_strategyexposure
         WHERE account_id = %(account)s AND strategy_id = %(strategy)s AND symbol = %(symbol)s""",
 }
 
@@ -112,9 +116,12 @@ SECTIONS = {
         SELECT coalesce(jsonb_agg(jsonb_build_object('code', code, 'last_seen_at', last_seen_at,
           'max_silence_seconds', max_silence_seconds) ORDER BY code), '[]')
         FROM tradingbot_feed WHERE active AND symbols && %(data_symbols)s::varchar[]""",
-    "headroom": """
-        SELECT coalesce(jsonb_object_agg(scope, reserved::text), '{}') FROM tradingbot_sharedheadroom
+    "headroom": f"""
+        SELECT coalesce(jsonb_object_agg(scope, {ROOM}), '{{}}') FROM tradingbot_sharedheadroom
         WHERE scope = ANY(%(shared_scopes)s)""",
+    "oldest_greeks": """
+        SELECT to_jsonb(min(oldest_greeks)) FROM tradingbot_accountexposure WHERE EXISTS (
+          SELECT 1 FROM limits WHERE scope = ANY(%(shared_scopes)s) AND kind LIKE 'portfolio%%')""",
     "recent": """
         SELECT jsonb_build_object(
           'duplicates', count(*) FILTER (

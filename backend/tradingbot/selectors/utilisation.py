@@ -22,7 +22,8 @@ from backend.tradingbot.models import (
     SharedHeadroom,
 )
 from backend.tradingbot.risk.exposure import BETA, DELTA, GAMMA, MEASURES, NET, STRESS, THETA, VEGA, worst_stress
-from backend.tradingbot.risk.limits import SHARED
+from backend.tradingbot.risk.limits import SHARED, SHARED_KINDS
+from backend.tradingbot.risk.shared_headroom import KINDS
 from backend.tradingbot.selectors.limits import limits_in_force
 
 LARGEST = 50
@@ -113,10 +114,23 @@ def _stress(sums: AccountExposure, limits: Mapping[str, LimitVersion]) -> dict[s
 
 
 def _headroom(now: datetime) -> list[dict[str, Any]]:
-    """Limits above the account, and how much all accounts together take of them."""
-    rows = [row for row in limits_in_force(None, now, kind=SHARED) if not row.scope.startswith("account:")]
-    taken = dict(SharedHeadroom.objects.filter(scope__in=[row.scope for row in rows]).values_list("scope", "reserved"))
-    return [{"scope": row.scope, **_used(taken.get(row.scope, Decimal(0)), row)} for row in rows]
+    """Limits above the account, and how much all accounts together take of them, at the worse of both ends."""
+    found = limits_in_force(None, now, SHARED_KINDS)
+    rows = [row for row in found if not row.scope.startswith("account:")]
+    taken = {room.scope: room for room in SharedHeadroom.objects.filter(scope__in=[row.scope for row in rows])}
+    return [
+        {"scope": row.scope, "kind": row.kind, **_used(_taken(taken.get(row.scope), row.kind), row)} for row in rows
+    ]
+
+
+def _taken(room: SharedHeadroom | None, kind: str) -> Decimal:
+    if room is None:
+        return Decimal(0)
+    if kind == SHARED:
+        return Decimal(room.reserved)
+    index = KINDS[kind][1]
+    decay = max(-room.low[index], Decimal(0))
+    return decay if index == THETA else max(abs(room.low[index]), abs(room.high[index]))
 
 
 def _rates(account: Account, hot: HotState, now: datetime, limits: Mapping[str, LimitVersion]) -> dict[str, Any]:

@@ -201,7 +201,8 @@ def _judge_placed(order: Order, intent: OrderIntent, snapshot: RiskSnapshot) -> 
     decision = evaluate(intent, snapshot)
     if not decision.allowed or exposures.reserve(order, intent, snapshot):
         return decision, snapshot
-    left = headroom(intent, snapshot.limits, exposures.locked_headroom(intent))
+    oldest = snapshot.headroom[0].oldest_greeks
+    left = headroom(intent, snapshot.limits, exposures.locked_headroom(intent), oldest)
     snapshot = replace(snapshot, headroom=left)
     decision = evaluate(intent, snapshot)
     if decision.allowed and not exposures.reserve(order, intent, snapshot):

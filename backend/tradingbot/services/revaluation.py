@@ -29,7 +29,17 @@ from backend.tradingbot.models import (
     Strategy,
     StrategyExposure,
 )
-from backend.tradingbot.risk.exposure import BETA, NameRisk, UnitRisk, attributed, book_of, name_risk
+from backend.tradingbot.risk.exposure import (
+    BETA,
+    NO_PART,
+    NameRisk,
+    PartRisk,
+    UnitRisk,
+    attributed,
+    book_of,
+    name_risk,
+    part_risk,
+)
 from backend.tradingbot.risk.gates import Quote
 from backend.tradingbot.risk.snapshot_json import to_json
 from backend.tradingbot.risk.unit_risk import Known, Mark, SuppliedGreeks, unit_risk
@@ -41,12 +51,50 @@ from backend.tradingbot.services.orders import hot_state
 log = structlog.get_logger(__name__)
 
 ADD_SHARED = """
-INSERT INTO tradingbot_sharedheadroom AS shared (scope, reserved)
-SELECT scope, greatest(taken, 0) FROM unnest(%s::text[], %s::numeric[]) AS change(scope, taken) ORDER BY scope
-ON CONFLICT (scope) DO UPDATE SET reserved = greatest(shared.reserved + (
-  SELECT taken FROM unnest(%s::text[], %s::numeric[]) AS change(scope, taken) WHERE change.scope = shared.scope), 0)"""
+WITH change AS (SELECT scope, gross, low::numeric[] AS low, high::numeric[] AS high, unknown
+  FROM unnest(%(scopes)s::text[], %(gross)s::numeric[], %(low)s::text[], %(high)s::text[], %(unknown)s::integer[])
+    AS change(scope, gross, low, high, unknown))
+INSERT INTO tradingbot_sharedheadroom AS shared (scope, reserved, low, high, unknown)
+SELECT scope, greatest(gross, 0), low, high, greatest(unknown, 0) FROM change ORDER BY scope
+ON CONFLICT (scope) DO UPDATE SET (reserved, low, high, unknown) = (
+  SELECT greatest(shared.reserved + change.gross, 0),
+    (SELECT array_agg(a + b ORDER BY place) FROM unnest(shared.low, change.low) WITH ORDINALITY AS sum(a, b, place)),
+    (SELECT array_agg(a + b ORDER BY place) FROM unnest(shared.high, change.high) WITH ORDINALITY AS sum(a, b, place)),
+    greatest(shared.unknown + change.unknown, 0)
+  FROM change WHERE change.scope = shared.scope)"""
 BATCH = 500
 WORTH_WRITING = Decimal("0.005")  # a share that moved less keeps the unit it had
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What is taken of headroom above the account: gross, the measures both ways, and parts that are not known."""
+
+    gross: Decimal
+    low: tuple[Decimal, ...]
+    high: tuple[Decimal, ...]
+    unknown: int
+
+    @classmethod
+    def of(cls, part: PartRisk) -> Taken:
+        return cls(part.gross, part.low, part.high, int(not part.known))
+
+    def plus(self, other: Taken, sign: int = 1) -> Taken:
+        low, high = (
+            tuple(a + sign * b for a, b in zip(mine, theirs, strict=True))
+            for mine, theirs in ((self.low, other.low), (self.high, other.high))
+        )
+        return Taken(self.gross + sign * other.gross, low, high, self.unknown + sign * other.unknown)
+
+    def less(self, other: Taken) -> Taken:
+        return self.plus(other, -1)
+
+
+NOTHING_TAKEN = Taken.of(NO_PART)
+
+
+def part_of(row: StrategyExposure) -> PartRisk:
+    return PartRisk(row.gross, tuple(row.low), tuple(row.high), row.known)
 
 
 @dataclass(frozen=True)
@@ -160,29 +208,42 @@ def _save_parts(account: Account, found: AccountNow, units: Mapping[str, UnitRis
         if row is None:
             row = StrategyExposure(account=account, strategy_id=strategy_id, symbol=symbol)
         position = whose[strategy_id, symbol]
-        gross = name_risk(units.get(symbol), position, buys, sells).gross
-        change = gross - row.gross
-        if row.pk is None or change or row.position != position:
-            row.gross, row.position = gross, position
+        before, part = part_of(row), part_risk(units.get(symbol), position, buys, sells)
+        if row.pk is None or part != before or row.position != position:
+            row.position, row.gross, row.known = position, part.gross, part.known
+            row.low, row.high = list(part.low), list(part.high)
             rows.append(row)
-            changes[strategy_id, symbol] = change
+            changes[strategy_id, symbol] = Taken.of(part).less(Taken.of(before))
     StrategyExposure.objects.bulk_create(
         rows,
         BATCH,
         update_conflicts=True,
         unique_fields=["account", "strategy", "symbol"],
-        update_fields=["gross", "position"],
+        update_fields=["position", "gross", "low", "high", "known"],
     )
+    above = _above(changes)
+    if above:
+        with connection.cursor() as cursor:
+            cursor.execute(ADD_SHARED, _as_columns(above))
+
+
+def _above(parts: Mapping[tuple[int, str], Taken]) -> dict[str, Taken]:
+    """What ``parts``, by strategy and symbol, come to in each scope above the account."""
     codes = dict(Strategy.objects.values_list("pk", "code"))
-    above: dict[str, Decimal] = {}
-    for (strategy_id, symbol), change in changes.items():
+    above: dict[str, Taken] = {}
+    for (strategy_id, symbol), part in parts.items():
         strategy = f"strategy:{codes[strategy_id]}"
         for scope in ("firm", strategy, f"symbol:{symbol}", f"{strategy}/symbol:{symbol}"):
-            above[scope] = above.get(scope, Decimal(0)) + change
-    if above:
-        scopes, taken = list(above), list(above.values())
-        with connection.cursor() as cursor:
-            cursor.execute(ADD_SHARED, [scopes, taken, scopes, taken])
+            above[scope] = above.get(scope, NOTHING_TAKEN).plus(part)
+    return above
+
+
+def _as_columns(above: Mapping[str, Taken]) -> dict[str, Any]:
+    """For the statement: a column a figure, vectors as PostgreSQL writes arrays."""
+    rows = above.values()
+    vectors = {side: ["{" + ",".join(map(str, getattr(row, side))) + "}" for row in rows] for side in ("low", "high")}
+    counts = {"gross": [row.gross for row in rows], "unknown": [row.unknown for row in rows]}
+    return {"scopes": list(above), **vectors, **counts}
 
 
 def _attributed(found: AccountNow) -> dict[tuple[int, str], Decimal]:
@@ -213,19 +274,32 @@ def unproven(account: Account) -> list[str]:
     if (sums.gross, sums.short, tuple(sums.low), tuple(sums.high), sums.unknown) != proven:
         problems.append(f"the sums are {plain(sums.gross)}, should be {plain(book.gross)}")
     for (strategy, symbol), quantities in found.strategy_quantities.items():
-        part, gross = found.parts.get((strategy, symbol)), name_risk(units.get(symbol), *quantities).gross
-        if part is None or part.gross != gross:
-            problems.append(f"a strategy's part in {symbol} should be {plain(gross)}")
+        part, wanted = found.parts.get((strategy, symbol)), part_risk(units.get(symbol), *quantities)
+        if part is None or part_of(part) != wanted:
+            problems.append(f"a strategy's part in {symbol} should be {plain(wanted.gross)}")
     return problems
 
 
 def unproven_headroom() -> list[str]:
     """Scopes above the accounts whose taken headroom is not the sum of the strategies' parts."""
-    above: dict[str, Decimal] = {}
-    for part in StrategyExposure.objects.select_related("strategy").exclude(gross=0):
-        strategy = f"strategy:{part.strategy.code}"
-        for scope in ("firm", strategy, f"symbol:{part.symbol}", f"{strategy}/symbol:{part.symbol}"):
-            above[scope] = above.get(scope, Decimal(0)) + part.gross
-    taken = dict(SharedHeadroom.objects.exclude(reserved=0).values_list("scope", "reserved"))
-    wrong = sorted(scope for scope in {*above, *taken} if above.get(scope) != taken.get(scope))
-    return [f"{scope} has {plain(taken.get(scope))} taken, should be {plain(above.get(scope))}" for scope in wrong]
+    parts: dict[tuple[int, str], Taken] = {}
+    for part in StrategyExposure.objects.select_related("strategy"):
+        key = (part.strategy.pk, part.symbol)
+        parts[key] = parts.get(key, NOTHING_TAKEN).plus(Taken.of(part_of(part)))
+    above = {scope: taken for scope, taken in _above(parts).items() if taken != NOTHING_TAKEN}
+    rows = {row.scope: Taken(row.reserved, tuple(row.low), tuple(row.high), row.unknown) for row in shared_rows()}
+    wrong = sorted(scope for scope in {*above, *rows} if above.get(scope) != rows.get(scope))
+    return [f"{scope} has {_told(rows.get(scope))} taken, should be {_told(above.get(scope))}" for scope in wrong]
+
+
+def shared_rows() -> list[SharedHeadroom]:
+    """The rows of headroom of which something is taken."""
+    rows = SharedHeadroom.objects.all()
+    return [row for row in rows if row.reserved or row.unknown or any(row.low) or any(row.high)]
+
+
+def _told(taken: Taken | None) -> str:
+    if taken is None:
+        return "nothing"
+    vectors = " ".join(f"{name} {'/'.join(str(plain(v)) for v in getattr(taken, name))}" for name in ("low", "high"))
+    return f"{plain(taken.gross)} ({vectors}, {taken.unknown} unknown)"
