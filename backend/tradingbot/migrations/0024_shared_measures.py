@@ -26,7 +26,7 @@ def measures() -> django.contrib.postgres.fields.ArrayField:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("tradingbot", "0022_ramp_after_reset")]
+    dependencies = [("tradingbot", "0023_recon_permissions")]
 
     operations = [
         migrations.RemoveConstraint("sharedheadroom", "shared_headroom_not_negative"),
