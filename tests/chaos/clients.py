@@ -203,6 +203,7 @@ class Feed:
 
     def __init__(self, symbols: list[str], url: str, token: str, tally: Tally, seed: str) -> None:
         self.prices = {symbol: Decimal(20 + index % 50) for index, symbol in enumerate(symbols)}
+        self.first_prices = dict(self.prices)
         self._caller, self._tally = Caller(url, token), tally
         self._random = random.Random(f"{seed}/feed")
 
