@@ -20,6 +20,8 @@ app = Celery("tradingbot")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
+from backend import celery_metrics as celery_metrics  # noqa: E402  its import connects the signals
+
 
 @celeryd_init.connect
 def worker_starts(**_: Any) -> None:

@@ -6,6 +6,9 @@ from django.views.generic import RedirectView
 
 from backend.tradingbot.admin.overview import changed_parts_view
 
+handler404 = "backend.tradingbot.api.errors.no_such_address"
+handler500 = "backend.tradingbot.api.errors.unexpected"
+
 urlpatterns = [
     path("", include("backend.tradingbot.api.urls")),
     path("", RedirectView.as_view(pattern_name="admin:index")),

@@ -5,6 +5,7 @@ from pathlib import Path
 from celery.schedules import crontab
 from django.core.exceptions import ImproperlyConfigured
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from backend.settings.admin_pages import UNFOLD as UNFOLD
 from backend.settings.config import Config
@@ -14,6 +15,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent.parent
 
 try:
     TRADINGBOT = Config()  # type: ignore[call-arg]
+except SettingsError as error:
+    raise ImproperlyConfigured(f"The environment is not usable: {error}") from None
 except ValidationError as error:
     problems = "; ".join(f"{'.'.join(map(str, e['loc'])).upper() or 'settings'}: {e['msg']}" for e in error.errors())
     raise ImproperlyConfigured(f"The environment is not usable: {problems}") from None
@@ -119,6 +122,10 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "The safety layer between trading strategies and a broker.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "backend.tradingbot.api.schema.add_refusals",
+    ],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
@@ -126,6 +133,7 @@ SPECTACULAR_SETTINGS = {
 
 CELERY_BROKER_URL = TRADINGBOT.redis_url.get_secret_value()
 CELERY_WORKER_POOL, CELERY_WORKER_CONCURRENCY = "threads", TRADINGBOT.worker_threads
+CELERY_WORKER_METRICS_PORT = TRADINGBOT.worker_metrics_port
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]

@@ -1,4 +1,8 @@
-"""The configuration, parsed once from the environment into a frozen object that refuses nonsense at start."""
+"""The configuration, parsed once from the environment into a frozen object that refuses nonsense at start.
+
+A secret need not stand in the environment: ``DATABASE_URL_FILE`` names the file that ``DATABASE_URL`` is read from, and
+so for every setting. A file that cannot be read, that is empty, or that is named beside the setting itself is refused.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,9 @@ from typing import Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from backend.settings.from_files import FromFiles, with_password
 
 PAPER_HOST = "https://paper-api.alpaca.markets"
 LIVE_HOST = "https://api.alpaca.markets"
@@ -29,10 +35,13 @@ class Config(BaseSettings):
     allowed_hosts: str = "localhost,127.0.0.1,[::1]"
     database_url: SecretStr
     redis_url: SecretStr
+    database_password: SecretStr = SecretStr("")
+    redis_password: SecretStr = SecretStr("")
     state_dir: Path = Path(".state")
     log_format: Literal["json", "text"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     metrics_public: bool = False
+    worker_metrics_port: int = Field(0, ge=0, le=65_535)
 
     broker: Literal["paper", "alpaca"] = "paper"
     alpaca_api_key: SecretStr = SecretStr("")
@@ -90,6 +99,27 @@ class Config(BaseSettings):
     shadow_latency_seconds: float = Field(0.25, ge=0, le=60)
     start_patience_seconds: float = Field(30.0, ge=0, le=600)
     failpoints: str = ""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, FromFiles(settings_cls)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _join_passwords(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """``DATABASE_PASSWORD`` and ``REDIS_PASSWORD`` go into their URLs, so that a URL need not be a secret."""
+        for name in ("database", "redis"):
+            password, url = values.get(f"{name}_password"), values.get(f"{name}_url")
+            if isinstance(password, str) and password and isinstance(url, str):
+                values = values | {f"{name}_url": with_password(url, password, name.upper())}
+        return values
 
     @model_validator(mode="after")
     def _refuse_nonsense(self) -> Self:

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from backend.tradingbot.brokers.alpaca_transport import operation
 from backend.tradingbot.infra.metrics import update_prometheus_metrics
+from backend.tradingbot.risk.gates import GATES
 from backend.tradingbot.selectors import metrics as selectors
 from tests.integration.conftest import Gateway
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def scrape(gateway: Gateway) -> dict[str, list[Any]]:
-    answer = requests.get(f"{gateway.url}/metrics", headers={"Authorization": f"Bearer {gateway.trader}"}, timeout=10)
+    answer = requests.get(f"{gateway.url}/metrics", headers={"Authorization": f"Bearer {gateway.risk}"}, timeout=10)
     assert answer.status_code == 200
     return {family.name: family.samples for family in text_string_to_metric_families(answer.text)}
 
@@ -101,3 +102,33 @@ def test_a_process_that_just_made_its_file_does_not_break_a_scrape(client, setti
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     monkeypatch.setattr("backend.tradingbot.api.metrics.time.sleep", lambda _: (tmp_path / "counter_1.db").unlink())
     assert client.get("/metrics").status_code == 200
+
+
+def test_every_gate_and_every_stage_of_an_order_is_timed(gateway: Gateway) -> None:
+    before = scrape(gateway)
+    gateway.tick()
+    assert gateway.order("timed").status_code == 201
+    after = scrape(gateway)
+
+    def grown(family: str, **labels: str) -> float:
+        def count(families: dict[str, list[Any]]) -> float:
+            rows = families.get(family, [])
+            return sum(r.value for r in rows if r.name.endswith("_count") and labels.items() <= r.labels.items())
+
+        return count(after) - count(before)
+
+    # once for the decision and once more for the last look before the send
+    assert {gate: grown("tradingbot_gate_seconds", gate=gate) for gate in GATES} == dict.fromkeys(GATES, 2)
+    stages = ("market_data", "decide", "broker", "record", "whole")
+    assert {stage: grown("tradingbot_order_seconds", stage=stage) for stage in stages} == dict.fromkeys(stages, 1)
+
+
+def test_no_label_holds_what_a_caller_can_invent(gateway: Gateway) -> None:
+    gateway.tick()
+    for name in ("a-name-of-its-own", "another-name"):
+        assert gateway.order(name).status_code == 201
+        assert gateway.order(f"{name}-x", symbol=f"X{len(name)}").status_code == 422
+    told = requests.get(f"{gateway.url}/metrics", headers={"Authorization": f"Bearer {gateway.risk}"}, timeout=10).text
+    assert "a-name-of-its-own" not in told
+    assert gateway.prefix not in told
+    assert "X17" not in told

@@ -58,6 +58,16 @@ class Caller:
                 f"this key may not act for {strategy}", code="not_your_account", remedy="use your own"
             )
 
+    def sees(self, scope: str) -> bool:
+        """Whether this key may read what is said of a scope: one bound to an account or strategy, not of others."""
+        kind, _, code = scope.partition(":")
+        own = {"account": self.key.account, "strategy": self.key.strategy}.get(kind)
+        return own is None or own.code == code
+
+    def need_scope(self, scope: str) -> None:
+        if not self.sees(scope):
+            raise NotAllowedError(f"this key may not read {scope}", code="not_your_account", remedy="use your own")
+
     def parties(self, account: str, strategy: str) -> tuple[Account, Strategy]:
         """The account and the strategy that this key trades for; they came with the key."""
         self.need_role("trader")

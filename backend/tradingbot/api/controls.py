@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from backend.tradingbot.api.authentication import caller
+from backend.tradingbot.api.schema import MOMENT, REASON, TEXT, body
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
 from backend.tradingbot.core.errors import NotFoundError
 from backend.tradingbot.core.values import plain
@@ -35,6 +36,16 @@ PERMIT = {
         },
     }
 }
+
+
+UNIT_GREEKS = ("delta", "gamma", "theta", "vega", "beta", "iv", "dividend_yield")
+GREEK_ROW = {
+    "type": "object",
+    "required": ["symbol"],
+    "additionalProperties": False,
+    "properties": {"symbol": TEXT, "time": MOMENT, **dict.fromkeys(UNIT_GREEKS, TEXT)},
+}
+GREEKS = body("greeks", greeks={"type": "array", "minItems": 1, "maxItems": 10_000, "items": GREEK_ROW})
 
 
 def shown_permit(row: Permit) -> dict[str, Any]:
@@ -93,7 +104,9 @@ class DisabledPatterns(APIView):
 
 
 class EnablePattern(APIView):
-    @extend_schema(request=dict, responses={200: dict}, summary="Let a pattern trade again, with a reason")
+    @extend_schema(
+        request=body("reason", reason=REASON), responses={200: dict}, summary="Let a pattern trade again, with a reason"
+    )
     def post(self, request: Request, pattern_id: int) -> JsonResponse:
         caller(request).need_role("risk")
         reason = request.data.get("reason") if isinstance(request.data, dict) else None
@@ -102,7 +115,7 @@ class EnablePattern(APIView):
 
 
 class Greeks(APIView):
-    @extend_schema(request=dict, responses={200: dict}, summary="Feed Greeks by unit")
+    @extend_schema(request=GREEKS, responses={200: dict}, summary="Feed Greeks by unit")
     def put(self, request: Request, code: str) -> JsonResponse:
         caller(request).need_capability("feed")
         caller(request).need_account(code)

@@ -6,7 +6,8 @@ from typing import Any
 
 import structlog
 from django.db import InterfaceError, OperationalError
-from django.http import HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.defaults import page_not_found, server_error
 from rest_framework.exceptions import APIException
 
 from backend.tradingbot.brokers.answers import BrokerInDoubtError, BrokerQueryError, BrokerUnreachableError
@@ -41,6 +42,20 @@ def problem(status: int, code: str, detail: str, remedy: str = "", **more: Any) 
     body = {"type": f"urn:tradingbot:{code}", "title": code.replace("_", " "), "status": status, "code": code}
     body |= {"detail": detail, "remedy": remedy, "trace_id": TRACE_ID.get(), **more}
     return JsonResponse(body, status=status, content_type="application/problem+json")
+
+
+def no_such_address(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """What answers where no view is: the API's programs read JSON, people read the site's page."""
+    if request.path.startswith("/api/"):
+        return problem(404, "not_found", f"there is no {request.path[:200]}", "see /api/docs/")
+    return page_not_found(request, exception)
+
+
+def unexpected(request: HttpRequest) -> HttpResponse:
+    """An error outside the API's views, which answer for themselves; the log has it under the trace id."""
+    if request.path.startswith("/api/"):
+        return problem(500, "internal_error", "the server failed", "report the trace_id; read the order before you act")
+    return server_error(request)
 
 
 def problem_response(error: Exception, context: Any) -> HttpResponse | None:

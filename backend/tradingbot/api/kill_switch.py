@@ -9,7 +9,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from backend.tradingbot.api.authentication import caller
+from backend.tradingbot.api.authentication import Caller, caller
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
 from backend.tradingbot.core.errors import FieldErrors, InvalidInputError
 from backend.tradingbot.core.parsing import parse_reason, parse_scope
@@ -82,6 +82,16 @@ def shown(run: KillSwitchRun) -> dict[str, Any]:
     return summary(run) | {"orders": orders, "external_orders": external, "positions": positions}
 
 
+def _for_reader(told: dict[str, Any], reader: Caller) -> dict[str, Any]:
+    """A run of a wider scope touches many accounts; a key that is bound to one reads of that one alone."""
+    if reader.key.account is None:
+        return told
+    own = reader.key.account.code
+    orders = [row for row in told["orders"] if row["account"] == own]
+    positions = [row for row in told["positions"] if row["position"].startswith(f"{own} ")]
+    return told | {"orders": orders, "positions": positions, "external_orders": []}
+
+
 def parse_pull(body: Any) -> tuple[str, bool, str]:
     errors = FieldErrors()
     known = _fields(body, {"scope", "flatten", "reason"}, errors)
@@ -115,7 +125,10 @@ def _fields(body: Any, known: set[str], errors: FieldErrors) -> dict[str, Any]:
 class KillSwitch(APIView):
     @extend_schema(operation_id="kill_switch_list", responses={200: dict}, summary="The newest runs of the kill switch")
     def get(self, request: Request) -> JsonResponse:
-        return JsonResponse({"runs": [summary(run) for run in KillSwitchRun.objects.all()[:SHOWN_RUNS]]})
+        sees = caller(request).sees
+        return JsonResponse(
+            {"runs": [summary(run) for run in KillSwitchRun.objects.all()[:SHOWN_RUNS] if sees(run.scope)]}
+        )
 
     @extend_schema(request=PULL, responses={200: dict, 202: dict}, summary="Halt a scope and cancel what is open in it")
     def post(self, request: Request) -> JsonResponse:
@@ -131,7 +144,9 @@ class KillSwitch(APIView):
 class OneKillSwitchRun(APIView):
     @extend_schema(responses={200: dict}, summary="A run of the kill switch with the outcome of every order")
     def get(self, request: Request, run: str) -> JsonResponse:
-        return JsonResponse(shown(kill_switch.find(run)))
+        found = kill_switch.find(run)
+        caller(request).need_scope(found.scope)
+        return JsonResponse(_for_reader(shown(found), caller(request)))
 
 
 class StopKillSwitch(APIView):

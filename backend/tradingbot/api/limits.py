@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from backend.tradingbot.api.authentication import caller
+from backend.tradingbot.api.schema import MOMENT, TEXT, body, nullable
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
 from backend.tradingbot.core.errors import FieldErrors, InvalidInputError
 from backend.tradingbot.core.parsing import parse_decimal, parse_time
@@ -40,6 +41,18 @@ BODY = {
     }
 }
 REASON = {"application/json": {"type": "object", "required": ["reason"], "properties": {"reason": {"type": "string"}}}}
+PROPOSED = {
+    "type": "object",
+    "required": ["scope", "kind", "value"],
+    "properties": {"scope": TEXT, "kind": {"type": "string", "enum": list(KINDS)}, "value": nullable(TEXT)},
+}
+REPLAY = body(
+    "since limits",
+    since=MOMENT,
+    until=nullable(MOMENT),
+    account=nullable(TEXT),
+    limits={"type": "array", "items": PROPOSED},
+)
 SINCE = OpenApiParameter("since", str, required=True, description="RFC 3339; differences from then to now.")
 ONE = [OpenApiParameter(name, str, required=True) for name in ("scope", "kind")]
 
@@ -91,7 +104,12 @@ class Limits(APIView):
             for name, profile in PROFILES.items()
         }
         waiting = [with_before(row) for row in limits_waiting()]
-        return JsonResponse({"limits": [shown(row) for row in rows], "waiting": waiting, "profiles": profiles})
+        sees = caller(request).sees
+        told = {
+            "limits": [shown(row) for row in rows if sees(row.scope)],
+            "waiting": [row for row in waiting if sees(row["scope"])],
+        }
+        return JsonResponse(told | {"profiles": profiles})
 
     @extend_schema(request=BODY, responses={201: dict, 202: dict}, summary="Set one limit")
     def post(self, request: Request) -> JsonResponse:
@@ -139,6 +157,7 @@ class LimitHistory(APIView):
     @extend_schema(responses={200: dict}, summary="Every version of one limit", parameters=ONE)
     def get(self, request: Request) -> JsonResponse:
         scope, kind = (request.query_params.get(name, "") for name in ("scope", "kind"))
+        caller(request).need_scope(scope)
         return JsonResponse({"versions": [with_before(row) for row in limit_history(scope, kind)]})
 
 
@@ -149,14 +168,17 @@ class LimitDifferences(APIView):
         since = parse_time(request.query_params.get("since"), "since", errors)
         if since is None:
             raise InvalidInputError(errors.errors)
-        changes = limits_changed(since, SYSTEM_CLOCK.now())
+        changed = limits_changed(since, SYSTEM_CLOCK.now())
+        changes = [change for change in changed if caller(request).sees(change["scope"])]
         for change in changes:
             change |= {name: plain(change[name]) for name in ("before", "after")}
         return JsonResponse({"changes": changes})
 
 
 class LimitReplay(APIView):
-    @extend_schema(request=dict, responses={200: dict}, summary="Which recorded decisions would proposed limits change")
+    @extend_schema(
+        request=REPLAY, responses={200: dict}, summary="Which recorded decisions would proposed limits change"
+    )
     def post(self, request: Request) -> JsonResponse:
         caller(request).need_role("risk", "admin", "viewer")
         body, errors = _body(request, {"since", "until", "account", "limits"}), FieldErrors()

@@ -15,6 +15,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from backend.tradingbot.api.authentication import caller
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.selectors.metrics import StateCollector
 
@@ -22,10 +23,14 @@ LOOKS, PAUSE_SECONDS = 5, 0.02
 
 
 class MayScrape(BasePermission):
-    """Any key that is not revoked, or anybody when METRICS_PUBLIC is set."""
+    """Any key that reads everything, or anybody when METRICS_PUBLIC is set: the figures are of every account."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        return settings.TRADINGBOT.metrics_public or bool(request.user)
+        if settings.TRADINGBOT.metrics_public:
+            return True
+        if request.user:
+            caller(request).need_role("viewer", "risk", "admin")
+        return bool(request.user)
 
 
 class Metrics(APIView):

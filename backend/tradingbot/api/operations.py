@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 
 from backend.tradingbot.api.authentication import caller
 from backend.tradingbot.api.errors import problem
+from backend.tradingbot.api.schema import A_BREAKER, REASON, body, listed
 from backend.tradingbot.brokers.registry import broker_fault
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
 from backend.tradingbot.core.errors import TradingbotError
@@ -54,13 +55,14 @@ def _body(request: Request) -> dict[str, Any]:
 
 
 class Breakers(APIView):
-    @extend_schema(responses={200: dict}, summary="Every breaker")
+    @extend_schema(responses={200: listed("breakers", A_BREAKER)}, summary="Every breaker")
     def get(self, request: Request) -> JsonResponse:
-        return JsonResponse({"breakers": [shown(row) for row in Breaker.objects.all()]})
+        sees = caller(request).sees
+        return JsonResponse({"breakers": [shown(row) for row in Breaker.objects.all() if sees(row.scope)]})
 
 
 class TripBreaker(APIView):
-    @extend_schema(request=dict, responses={200: dict}, summary="Stop a scope now")
+    @extend_schema(request=body("reason", reason=REASON), responses={200: A_BREAKER}, summary="Stop a scope now")
     def post(self, request: Request, scope: str) -> JsonResponse:
         caller(request).need_role("risk", "admin")
         reason = _body(request).get("reason")
@@ -68,7 +70,11 @@ class TripBreaker(APIView):
 
 
 class ResetBreaker(APIView):
-    @extend_schema(request=dict, responses={200: dict}, summary="Re-arm a scope, with a reason")
+    @extend_schema(
+        request=body("reason", reason=REASON, force={"type": "boolean", "default": False}),
+        responses={200: A_BREAKER},
+        summary="Re-arm a scope, with a reason",
+    )
     def post(self, request: Request, scope: str) -> JsonResponse:
         caller(request).need_role("risk")
         body = _body(request)

@@ -12,6 +12,7 @@ from rest_framework.views import APIView
 
 from backend.tradingbot.api.authentication import caller
 from backend.tradingbot.api.errors import problem
+from backend.tradingbot.api.schema import A_DECISION, AN_ORDER, listed
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
 from backend.tradingbot.core.errors import FieldError, FieldErrors, InvalidInputError, NotFoundError
 from backend.tradingbot.core.parsing import CODE, parse_order, parse_symbol
@@ -55,7 +56,7 @@ CANCEL_ALL = {
         },
     }
 }
-ANSWER = {200: dict, 201: dict, 202: dict, 422: dict}
+ANSWER = {200: AN_ORDER, 201: AN_ORDER, 202: AN_ORDER}
 ACCOUNT = OpenApiParameter("account", str, required=True, description="The account's code.")
 
 
@@ -132,7 +133,9 @@ class Orders(APIView):
         submission = submit_order(intent, account=account, strategy=strategy, actor=caller(request).name)
         return rendered(submission.order, replayed=submission.replayed)
 
-    @extend_schema(responses={200: dict}, summary="The newest orders of an account", parameters=[ACCOUNT])
+    @extend_schema(
+        responses={200: listed("orders", AN_ORDER)}, summary="The newest orders of an account", parameters=[ACCOUNT]
+    )
     def get(self, request: Request) -> JsonResponse:
         account = _account(request)
         rows = Order.objects.select_related("account", "strategy", "shadow").filter(account__code=account)[:200]
@@ -140,7 +143,7 @@ class Orders(APIView):
 
 
 class OrderCheck(APIView):
-    @extend_schema(request=BODY, responses={200: dict}, summary="The decision alone; nothing is written")
+    @extend_schema(request=BODY, responses={200: A_DECISION}, summary="The decision alone; nothing is written")
     def post(self, request: Request) -> JsonResponse:
         intent = _intent(request)
         caller(request).parties(intent.account, intent.strategy)
@@ -168,11 +171,11 @@ class CancelAll(APIView):
 
 
 class OneOrder(APIView):
-    @extend_schema(responses={200: dict}, summary="One order as it stands", parameters=[ACCOUNT])
+    @extend_schema(responses={200: AN_ORDER}, summary="One order as it stands", parameters=[ACCOUNT])
     def get(self, request: Request, client_order_id: str) -> JsonResponse:
         return JsonResponse(shown(_find(request, client_order_id)))
 
-    @extend_schema(responses={202: dict}, summary="Cancel an order", parameters=[ACCOUNT])
+    @extend_schema(responses={202: AN_ORDER}, summary="Cancel an order", parameters=[ACCOUNT])
     def delete(self, request: Request, client_order_id: str) -> JsonResponse:
         caller(request).need_role("trader", "risk", "admin")
         order = cancel_order(_find(request, client_order_id), actor=caller(request).name, clock=SYSTEM_CLOCK)

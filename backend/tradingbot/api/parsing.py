@@ -1,8 +1,11 @@
-"""JSON bodies, exactly: no NaN, no infinity, no duplicate names, at most 4 MiB; whole, or one row a line."""
+"""JSON bodies, exactly: no NaN, no infinity, no duplicate names, no character that cannot be stored, at most 4 MiB;
+whole, or one row a line.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from rest_framework.parsers import BaseParser
@@ -10,6 +13,7 @@ from rest_framework.parsers import BaseParser
 from backend.tradingbot.core.errors import FieldError, InvalidInputError
 
 MAX_BODY = 4 * 1024 * 1024
+MAX_DEPTH = 32
 
 
 def _refuse(problem: str) -> InvalidInputError:
@@ -34,13 +38,47 @@ def _read(stream: Any) -> bytes:
     return raw
 
 
+# How NUL and half of a surrogate pair are written in JSON; PostgreSQL takes neither as text.
+SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+
+
+def _storable(value: Any) -> bool:
+    """Whether every text in a parsed body can be kept as it is."""
+    if isinstance(value, str):
+        return "\x00" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    if isinstance(value, dict):
+        return all(_storable(name) and _storable(part) for name, part in value.items())
+    return all(map(_storable, value)) if isinstance(value, list) else True
+
+
+def _too_deep(value: Any) -> bool:
+    """Whether lists and objects lie in each other deeper than any call here means."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inside = (part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list))
+        level = [each for parts in inside for each in parts if isinstance(each, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _exactly(raw: bytes) -> Any:
+    # Decoded here: the parser would guess UTF-16 and let half of a surrogate pair through.
+    value = json.loads(raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _too_deep(value):
+        raise _refuse(f"has lists and objects in each other more than {MAX_DEPTH} deep")
+    if SUSPECT.search(raw) and not _storable(value):
+        raise _refuse("has a character in it that cannot be stored: NUL, or half of a surrogate pair")
+    return value
+
+
 class ExactJSONParser(BaseParser):
     media_type = "application/json"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
         raw = _read(stream)
         try:
-            return json.loads(raw, object_pairs_hook=_once, parse_constant=_no_constant)
+            return _exactly(raw)
         except (ValueError, RecursionError) as error:
             if isinstance(error, InvalidInputError):
                 raise
@@ -61,6 +99,6 @@ class NdjsonParser(BaseParser):
 
     def _row(self, line: bytes) -> Any:
         try:
-            return json.loads(line, object_pairs_hook=_once, parse_constant=_no_constant)
+            return _exactly(line)
         except (ValueError, RecursionError):
             return line[:200].decode(errors="replace")

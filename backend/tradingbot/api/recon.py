@@ -14,6 +14,7 @@ from rest_framework.views import APIView
 
 from backend.tradingbot.api.authentication import caller
 from backend.tradingbot.api.parsing import ExactJSONParser
+from backend.tradingbot.api.schema import DATE, MOMENT, REASON, TEXT, body
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
 from backend.tradingbot.core.errors import FieldError, FieldErrors, InvalidInputError, NotFoundError
 from backend.tradingbot.core.parsing import parse_time
@@ -24,6 +25,18 @@ from backend.tradingbot.selectors.recon_report import age_of, as_dict, report_of
 from backend.tradingbot.services import affirmations, break_workflow, recon, recon_blocks, recon_policies, statements
 
 ACCOUNT = OpenApiParameter("account", str, description="The account's code.")
+RUN = body("account session", account=TEXT, session=DATE, interim={"type": "boolean", "default": False})
+STEP = body(
+    "",
+    reason=REASON,
+    owner=TEXT,
+    text=TEXT,
+    resolution={"type": "string", "enum": ["explained", "force_matched", "written_off", "closed"]},
+    **{"with": {"type": "integer"}},
+)
+BLOCK = body("account session reason", account=TEXT, session=DATE, reason=REASON)
+BLOCK_STEP = body("reason", reason=REASON, until=MOMENT)
+SIGN = body("sha256", sha256={"type": "string", "pattern": "^[0-9a-f]{64}$"})
 PAGE = 500
 FORM_OVERHEAD = 1_024
 
@@ -90,7 +103,7 @@ class Runs(APIView):
         rows = _of_account(request, rows)
         return JsonResponse({"runs": [shown_run(run) for run in rows[:PAGE]]})
 
-    @extend_schema(request=dict, responses={200: dict}, summary="Reconcile {account, session, interim?} now")
+    @extend_schema(request=RUN, responses={200: dict}, summary="Reconcile an account's session now")
     def post(self, request: Request) -> JsonResponse:
         caller(request).need_role("risk", "admin")
         body = _body(request)
@@ -135,7 +148,7 @@ class BreakStep(APIView):
     """One step of the workflow; a class for each, so that the schema names them."""
 
     @extend_schema(
-        request=dict, responses={200: dict},
+        request=STEP, responses={200: dict},
         summary="assign {owner, reason}; note {text}; explain, write-off {reason}; "
         "resolve {resolution, reason, with?}; close, send-back, reopen {reason}",
     )  # fmt: skip
@@ -226,7 +239,7 @@ class Blocks(APIView):
         rows = _of_account(request, ReconciliationBlock.objects.select_related("account").order_by("-id"))
         return JsonResponse({"blocks": [shown_block(row) for row in rows[:PAGE]]})
 
-    @extend_schema(request=dict, responses={201: dict}, summary="Disable {account}'s next day after {session}")
+    @extend_schema(request=BLOCK, responses={201: dict}, summary="Disable an account's next day after a session")
     def post(self, request: Request) -> JsonResponse:
         caller(request).need_role("risk")
         body = _body(request)
@@ -239,7 +252,7 @@ class Blocks(APIView):
 
 
 class BlockStep(APIView):
-    @extend_schema(request=dict, responses={200: dict}, summary="waive {until, reason} or lift {reason}")
+    @extend_schema(request=BLOCK_STEP, responses={200: dict}, summary="waive {until, reason} or lift {reason}")
     def post(self, request: Request, number: int, step: str) -> JsonResponse:
         caller(request).need_role("risk")
         body, name = _body(request), caller(request).name
@@ -264,7 +277,7 @@ class Affirmations(APIView):
 
 
 class SignAffirmation(APIView):
-    @extend_schema(request=dict, responses={200: dict}, summary="Sign the figures whose {sha256} you name")
+    @extend_schema(request=SIGN, responses={200: dict}, summary="Sign the figures whose {sha256} you name")
     def post(self, request: Request, number: int) -> JsonResponse:
         caller(request).need_role("risk", "admin")
         sha256 = str(_body(request).get("sha256"))

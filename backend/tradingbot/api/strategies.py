@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from backend.tradingbot.api.authentication import caller
+from backend.tradingbot.api.schema import REASON, TEXT, body
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
 from backend.tradingbot.core.errors import FieldError, FieldErrors, InvalidInputError, NotFoundError
 from backend.tradingbot.core.parsing import parse_time
@@ -20,6 +21,7 @@ from backend.tradingbot.services import promotion
 
 BUILD = OpenApiParameter("build_id", str, description="A registered build; without it, orders that name none.")
 SINCE = OpenApiParameter("since", str, description="RFC 3339; by default when the build's mode began.")
+BUILD_AND_REASON = body("reason", build_id=TEXT, reason=REASON)
 UNTIL = OpenApiParameter("until", str, description="RFC 3339; by default now.")
 
 
@@ -75,7 +77,11 @@ class Strategies(APIView):
 
 
 class Builds(APIView):
-    @extend_schema(request=dict, responses={201: dict}, summary="Register a build; a new one begins in shadow")
+    @extend_schema(
+        request=body("build_id", build_id=TEXT),
+        responses={201: dict},
+        summary="Register a build; a new one begins in shadow",
+    )
     def post(self, request: Request, code: str) -> JsonResponse:
         caller(request).need_role("trader", "risk", "admin")
         strategy = _strategy(request, code)
@@ -85,7 +91,7 @@ class Builds(APIView):
 
 
 class WithdrawBuild(APIView):
-    @extend_schema(request=dict, responses={200: dict}, summary="Stop a build for good")
+    @extend_schema(request=BUILD_AND_REASON, responses={200: dict}, summary="Stop a build for good")
     def post(self, request: Request, code: str) -> JsonResponse:
         caller(request).need_role("risk", "admin")
         body = _body(request, "build_id", "reason")
@@ -95,8 +101,8 @@ class WithdrawBuild(APIView):
 
 class Promote(APIView):
     @extend_schema(
-        request=dict,
-        responses={200: dict, 202: dict, 409: dict},
+        request=BUILD_AND_REASON,
+        responses={200: dict, 202: dict},
         summary="One step up, by evidence; 202 when a second person must approve",
     )
     def post(self, request: Request, code: str) -> JsonResponse:
@@ -111,7 +117,11 @@ class Promote(APIView):
 
 
 class DecidePromotion(APIView):
-    @extend_schema(request=dict, responses={200: dict, 409: dict}, summary="The second person approves or refuses")
+    @extend_schema(
+        request=body("approve", build_id=TEXT, approve={"type": "boolean"}),
+        responses={200: dict},
+        summary="The second person approves or refuses",
+    )
     def post(self, request: Request, code: str) -> JsonResponse:
         caller(request).need_role("risk")
         body = _body(request, "build_id", "approve")
@@ -123,7 +133,11 @@ class DecidePromotion(APIView):
 
 
 class Demote(APIView):
-    @extend_schema(request=dict, responses={200: dict}, summary="Trust it less, at once")
+    @extend_schema(
+        request=body("to reason", build_id=TEXT, reason=REASON, to={"type": "string", "enum": ["shadow", "canary"]}),
+        responses={200: dict},
+        summary="Trust it less, at once",
+    )
     def post(self, request: Request, code: str) -> JsonResponse:
         caller(request).need_role("risk", "admin")
         body = _body(request, "build_id", "to", "reason")

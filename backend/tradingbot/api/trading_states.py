@@ -61,7 +61,8 @@ def parse_change(body: Any) -> tuple[str, Trading, str]:
 class TradingStates(APIView):
     @extend_schema(responses={200: dict}, summary="Which scopes may trade")
     def get(self, request: Request) -> JsonResponse:
-        return JsonResponse({"states": [shown(row) for row in TradingState.objects.all()]})
+        sees = caller(request).sees
+        return JsonResponse({"states": [shown(row) for row in TradingState.objects.all() if sees(row.scope)]})
 
     @extend_schema(request=BODY, responses={200: dict}, summary="Halt a scope, let it reduce only, or re-activate it")
     def put(self, request: Request) -> JsonResponse:

@@ -56,6 +56,18 @@ LIBRARY_STALENESS = Histogram(
 LIBRARY_OPEN = Counter("tradingbot_library_circuit_open", "Ticks at which a plain process found its breaker open.")
 
 
+class GateWatch:
+    """Times each gate of one evaluation: from the last gate's answer, the first from when this was made."""
+
+    def __init__(self) -> None:
+        self._last = perf_counter()
+
+    def __call__(self, gate: str) -> None:
+        now = perf_counter()
+        GATE_SECONDS.labels(gate).observe(now - self._last)
+        self._last = perf_counter()
+
+
 @contextmanager
 def stage(name: str) -> Iterator[None]:
     """Time one stage of an order, also when it raises."""

@@ -35,6 +35,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 Gate = Callable[[OrderIntent, RiskSnapshot], Check]
+Watch = Callable[[str], None]
 _FAMILIES: Mapping[str, Gate] = {
     **gate_state.GATES,
     **gate_mode.GATES,
@@ -79,7 +80,17 @@ def _ask(name: str, gate: Gate, order: OrderIntent, snapshot: RiskSnapshot) -> C
         return Check(name, False, "gate_error", f"{name} could not answer", "see the log by trace_id; nothing was sent")
 
 
-def evaluate(order: OrderIntent, snapshot: RiskSnapshot, gates: Mapping[str, Gate] = GATES) -> Decision:
-    """Ask every gate; allowed only when every one passed, and never when there is none."""
-    checks = tuple(_ask(name, gate, order, snapshot) for name, gate in gates.items())
+def evaluate(
+    order: OrderIntent, snapshot: RiskSnapshot, gates: Mapping[str, Gate] = GATES, watch: Watch | None = None
+) -> Decision:
+    """Ask every gate; allowed only when every one passed, and never when there is none.
+
+    ``watch`` is told after each gate that it has answered, so that whoever has a clock can time them.
+    """
+    answers = []
+    for name, gate in gates.items():
+        answers.append(_ask(name, gate, order, snapshot))
+        if watch is not None:
+            watch(name)
+    checks = tuple(answers)
     return Decision(bool(checks) and all(check.passed for check in checks), checks)

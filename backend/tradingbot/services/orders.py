@@ -102,7 +102,7 @@ def check_order(intent: OrderIntent, *, actor: str = "", clock: Clock = SYSTEM_C
         raise NotFoundError("the account has no risk row", code="account_not_ready", remedy="set the account up")
     used = Order.objects.filter(account=account, client_order_id=intent.client_order_id).exists()
     split = split_by_mode(intent, risk_snapshot(intent, account, strategy, row, market, clock.now(), used))
-    return evaluate(split.whole, split.snapshot)
+    return evaluate(split.whole, split.snapshot, watch=metrics.GateWatch())
 
 
 def _require_active(
@@ -185,7 +185,7 @@ def _judge(order: Order, split: Split) -> tuple[Decision, Split]:
     if split.shadowed == 0:
         decision, snapshot = _judge_placed(order, split.whole, split.real)
         return decision, replace(split, snapshot=snapshot, real=snapshot)
-    decision = evaluate(split.whole, split.snapshot)
+    decision = evaluate(split.whole, split.snapshot, watch=metrics.GateWatch())
     if not decision.allowed or split.placed is None:
         return decision, split
     part, snapshot = _judge_placed(order, split.placed, split.real)
@@ -198,13 +198,13 @@ def _judge(order: Order, split: Split) -> tuple[Decision, Split]:
 def _judge_placed(order: Order, intent: OrderIntent, snapshot: RiskSnapshot) -> tuple[Decision, RiskSnapshot]:
     """The decision, its exposure taken when it is a yes. Headroom above the account is taken last; when it went to
     others since the snapshot was read, the order is judged again by what is left, with those rows locked."""
-    decision = evaluate(intent, snapshot)
+    decision = evaluate(intent, snapshot, watch=metrics.GateWatch())
     if not decision.allowed or exposures.reserve(order, intent, snapshot):
         return decision, snapshot
     oldest = snapshot.headroom[0].oldest_greeks
     left = headroom(intent, snapshot.limits, exposures.locked_headroom(intent), oldest)
     snapshot = replace(snapshot, headroom=left)
-    decision = evaluate(intent, snapshot)
+    decision = evaluate(intent, snapshot, watch=metrics.GateWatch())
     if decision.allowed and not exposures.reserve(order, intent, snapshot):
         raise RuntimeError(f"{order.client_order_id} fits, and its headroom cannot be taken; nothing is committed")
     return decision, snapshot
@@ -251,7 +251,7 @@ def _send(intent: OrderIntent, order: Order, snapshot: RiskSnapshot, deadline: D
     ``deadline`` is kept by the clocks of this process, up to the write to the broker's socket.
     """
     latest, database_time = with_stops_of_now(intent, order.account, snapshot)
-    verdict = evaluate(intent, latest)
+    verdict = evaluate(intent, latest, watch=metrics.GateWatch())
     if not verdict.allowed:
         return record_answer(order, Event.DENY, _stopped(verdict), cause="gateway", clock=clock)
     if order.send_by is None or database_time >= order.send_by or deadline.passed():
