@@ -1,11 +1,12 @@
-# One image for the web server, the worker and beat. No secret is in it: everything comes from the environment.
-FROM python:3.12-slim AS build
+# One image for the web server, the worker, beat and the stream. No secret is in it: they come as files at run time.
+# The root file system may be read-only: only /tmp and /var/lib/tradingbot are written to.
+FROM python:3.12.11-slim-bookworm AS build
 WORKDIR /app
 RUN python -m venv /opt/venv
 COPY requirements-run.lock ./
 RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-run.lock
 
-FROM python:3.12-slim
+FROM python:3.12.11-slim-bookworm
 # The commit that is built: `docker build --build-arg GIT_SHA=$(git rev-parse HEAD) .`; every order and log line bears it.
 ARG GIT_SHA=""
 ENV PATH=/opt/venv/bin:$PATH \

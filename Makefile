@@ -69,7 +69,8 @@ check: $(STAMP) system
 	$(PY) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	@if command -v promtool >/dev/null; then promtool check rules ops/alerts.yml && promtool test rules ops/alerts_test.yml; \
+	@if command -v promtool >/dev/null; then promtool check rules ops/alerts.yml && promtool test rules ops/alerts_test.yml \
+	&& promtool check config --syntax-only ops/prometheus.yml; \
 	else echo "promtool: skipped, it is not installed (ops/apt.txt)"; test -z "$$CI"; fi
 	$(PY) ops/lint_workflows.py .github/workflows/*.yml
 	$(PY) ops/audit.py bandit licences zizmor

@@ -4,6 +4,9 @@ Threads, because a request mostly waits for PostgreSQL and the broker; few, beca
 comes from the command line (``--bind``), everything else from the same settings as the rest of the bot.
 """
 
+import os
+from typing import Any
+
 from backend.settings import TRADINGBOT
 
 worker_class = "gthread"
@@ -14,3 +17,11 @@ timeout = 60
 graceful_timeout = 10
 loglevel = "warning"
 control_socket_disable = True
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """What a process counted stays; what it held at the moment goes with it."""
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        from prometheus_client import multiprocess
+
+        multiprocess.mark_process_dead(worker.pid)

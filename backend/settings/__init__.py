@@ -1,5 +1,6 @@
 """Django's settings, all derived from the one frozen :class:`~backend.settings.config.Config`."""
 
+import os
 from pathlib import Path
 
 from celery.schedules import crontab
@@ -10,6 +11,10 @@ from pydantic_settings import SettingsError
 from backend.settings.admin_pages import UNFOLD as UNFOLD
 from backend.settings.config import Config
 from backend.tradingbot.infra.logging import logging_config
+
+# What the processes of one machine count meets in this directory, which must be there before the first of them counts.
+if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).mkdir(parents=True, exist_ok=True)
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 
@@ -102,7 +107,8 @@ if PRODUCTION:
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-    SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+    # Asked from inside: the health checks, and Prometheus with its key.
+    SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True
 SESSION_COOKIE_HTTPONLY = True

@@ -1,7 +1,7 @@
 """Settings that stand in files: the variable ``NAME_FILE`` names the file that the setting ``NAME`` is read from.
 
-A file that cannot be read, that is empty or has more than one line, or that is named beside the setting itself, stops
-the start with its name.
+A file that cannot be read, that has more than one line, that is empty where a value is needed, or that is named beside
+the setting itself, stops the start with its name.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class FromFiles(PydanticBaseSettingsSource):
             text = raw.decode("utf-8").rstrip("\r\n")
         except UnicodeDecodeError:
             raise SettingsError(f"{name}_FILE: {path} is not UTF-8 text") from None
+        if not text.strip() and not field.is_required():
+            return None, field_name, False
         if not text.strip():
             raise SettingsError(f"{name}_FILE: {path} is empty; write the value into it")
         if "\n" in text or "\r" in text:

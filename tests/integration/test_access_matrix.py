@@ -88,3 +88,27 @@ def test_the_admin_stays_shut_without_the_right_to_a_page() -> None:
     assert opened(guest, headers={"Authorization": f"Bearer {key}"}) <= ANYBODY
     assert opened(outsider) <= ANYBODY
     assert opened(newcomer) <= ANY_STAFF
+
+
+def test_a_trader_reads_what_governs_it_and_nothing_of_another_account(gateway: Gateway) -> None:
+    token = make_callers()["stranger"]
+    for scope in ("account:main", "firm"):
+        assert gateway.call("POST", f"breakers/{scope}/trip", {"reason": "look"}, gateway.risk).status_code == 200
+    scopes = [row["scope"] for row in gateway.call("GET", "breakers", token=token).json()["breakers"]]
+    assert sorted(scopes) == ["account:other", "firm", "strategy:theirs"]
+    limits = gateway.call("GET", "limits", token=token).json()["limits"]
+    assert limits
+    assert {row["scope"] for row in limits} & {"account:main", "strategy:mean"} == set()
+
+
+def test_a_trader_reads_of_a_firm_wide_kill_only_its_own_orders(gateway: Gateway) -> None:
+    gateway.tick()
+    assert gateway.order("resting", type="limit", limit_price="99.00").status_code == 201
+    made = make_callers()
+    run = gateway.call("POST", "kill-switch", {"scope": "firm", "reason": "test"}, gateway.risk).json()["run"]
+    asked = {who: gateway.call("GET", f"kill-switch/{run}", token=made[who]).json() for who in made}
+    assert [row["account"] for row in asked["trader"]["orders"]] == ["main"]
+    assert asked["stranger"]["orders"] == []
+    assert len(asked["viewer"]["orders"]) == 1
+    narrow = gateway.call("POST", "kill-switch", {"scope": "account:main"}, gateway.risk).json()["run"]
+    assert gateway.call("GET", f"kill-switch/{narrow}", token=made["stranger"]).status_code == 403

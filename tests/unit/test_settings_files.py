@@ -57,6 +57,11 @@ def test_a_file_that_holds_no_secret_is_refused_by_name(secret, content, problem
     assert str(refused.value).startswith(f"SECRET_KEY_FILE: {path} {problem}")
 
 
+def test_an_empty_file_leaves_a_setting_that_has_a_default_unset(secret) -> None:
+    secret("MAIL_URL", "\n")
+    assert Config().mail_server is None
+
+
 def test_a_file_that_is_not_there_is_refused_by_name(monkeypatch) -> None:
     monkeypatch.delenv("SECRET_KEY", raising=False)
     monkeypatch.setenv("SECRET_KEY_FILE", "/nowhere/key")
