@@ -87,6 +87,11 @@ ROWS = [
     Row("trading-state", "put", RISK, body={"scope": "account:main", "state": "active", **WHY}),
     Row("ticks", "post", FEEDER, body={"ticks": [{"symbol": "AAPL", "price": "100.00", "time": AT}]}),
     Row("bars", "post", FEEDER, body={"bars": []}),
+    Row("corporate-actions", "get", KEYS),
+    Row(
+        "corporate-actions", "post", RISK, body={"symbol": "AAPL", "ex_date": "2026-01-05", "ratio": "4", "source": "x"}
+    ),
+    Row("corporate-action-withdraw", "post", RISK, {"action_id": 1}, body=WHY),
     Row("data-quality", "get", KEYS),
     Row("data-release", "post", RISK, {"symbol": "AAPL"}, body=WHY),
     Row("strategies", "get", KEYS),

@@ -24,7 +24,7 @@ def test_every_call_of_the_url_conf_has_a_row_and_every_row_a_call() -> None:
 
 def test_a_new_address_without_a_row_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(BY_KEY, ("orders", "post"))
-    assert set(calls()) - set(BY_KEY) == {("orders", "post")}
+    assert ("orders", "post") in set(calls()) - set(BY_KEY)
 
 
 def ask(url: str, row: Row, token: str | None) -> requests.Response:
@@ -68,7 +68,8 @@ def admin_pages() -> list[str]:
 
 # What anybody with an account of the site sees: the page to sign in, their password, and a start page without links.
 ANYBODY = {"/admin/login/", "/admin/jsi18n/"}
-ANY_STAFF = ANYBODY | {"/admin/", "/admin/search/", "/admin/logout/"}
+# The overview leaves out each part that one has no right to.
+ANY_STAFF = ANYBODY | {"/admin/", "/admin/overview/", "/admin/search/", "/admin/logout/"}
 ANY_STAFF |= {"/admin/password_change/", "/admin/password_change/done/"}
 
 
