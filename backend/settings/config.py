@@ -66,6 +66,9 @@ class Config(BaseSettings):
     anchor_file: Path | None = None
     journal_verify_seconds: float = Field(21_600.0, gt=0, le=86_400)
     mark_seconds: float = Field(5.0, gt=0, le=60)
+    equity_history_hours: float = Field(72.0, gt=0, le=24 * 366)
+    reset_second_person: bool = False
+    reset_request_seconds: float = Field(900.0, gt=0, le=86_400)
     cash_flow_seconds: float = Field(30.0, gt=0, le=3600)
     revalue_seconds: float = Field(30.0, gt=0, le=3600)
     risk_free_rate: float = Field(0.04, ge=-0.1, le=1)

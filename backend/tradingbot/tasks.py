@@ -16,9 +16,11 @@ from backend.tradingbot.models import Account
 from backend.tradingbot.services import (
     anchors,
     bar_cache,
+    breaker_resets,
     cancels,
     cash_flows,
     data_checks,
+    equity_history,
     fills,
     handing_over,
     journal_proof,
@@ -95,6 +97,8 @@ def mark_accounts() -> None:
     with singleton(MARK_LOCK) as held:
         if held:
             marking.mark_all(clock=SYSTEM_CLOCK)
+            equity_history.keep_marks(clock=SYSTEM_CLOCK)
+            breaker_resets.expire_due(clock=SYSTEM_CLOCK)
 
 
 @shared_task(name="tradingbot.read_cash_flows")

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils.safestring import SafeString
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from backend.tradingbot.admin.asking import ForceForm, ReasonForm, ask
+from backend.tradingbot.admin.charts import timeline_svg
 from backend.tradingbot.admin.evidence import EvidenceAdmin, EvidenceInline, actor_of, may
 from backend.tradingbot.admin.rendering import facts, label
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
-from backend.tradingbot.models import Breaker, BreakerEvent
-from backend.tradingbot.services import breakers
+from backend.tradingbot.models import Breaker, BreakerEvent, ResetRequest
+from backend.tradingbot.selectors.breaker_history import last_trip, timeline, waiting_reset
+from backend.tradingbot.services import breaker_resets, breakers
 
 TRIP, RESET, FORCE = (f"tradingbot.{name}" for name in ("trip_breaker", "reset_breaker", "force_reset_breaker"))
 
@@ -43,6 +48,42 @@ def event_badge(row: BreakerEvent) -> SafeString:
     return label(row.kind.removeprefix("breaker_"), EVENT_LABELS.get(row.kind, ""))
 
 
+def now_of(row: Breaker, may_refuse: bool) -> dict[str, Any]:
+    """What the head of the page says: state, countdown, what holds, what waits, the cause and the timeline."""
+    now, status, trip = SYSTEM_CLOCK.now(), status_of(row), last_trip(row)
+    waiting, line = waiting_reset(row, now), timeline(row, trip, now)
+    left = status["cooldown_remaining_sec"]
+    refuse = reverse("admin:tradingbot_breaker_refuse_reset", args=[row.pk]) if waiting and may_refuse else ""
+    return {
+        "row": row,
+        "open": row.tripped_at is not None,
+        "trip": trip,
+        "cooldown_over": now + timedelta(seconds=left) if left > 0 else None,
+        "holding": status["holding_causes"],
+        "later": status["later_causes"],
+        "second_person": settings.TRADINGBOT.reset_second_person,
+        "waiting": waiting,
+        "refuse_url": refuse,
+        "line": line,
+        "drawing": None if line is None else timeline_svg(line),
+        "values": [] if trip is None else _values(trip),
+    }  # fmt: skip
+
+
+def _values(trip: BreakerEvent) -> list[tuple[str, Any]]:
+    """The figures of the moment; what the head says already is left out, and epoch seconds are told as times."""
+    shown: list[tuple[str, Any]] = []
+    for name, value in trip.values.items():
+        if name in ("errors_before", "holding_causes", "later_causes", "can_trade", "tripped", "reason"):
+            continue
+        if name.endswith("_at") and str(value).replace(".", "", 1).isdigit():
+            value = datetime.fromtimestamp(float(value), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        elif name.endswith("_sec") and value not in (None, "None"):
+            value = f"{float(value):.1f}"
+        shown.append((name.replace("_", " "), value))
+    return shown
+
+
 class BreakerEventInline(EvidenceInline):
     model = BreakerEvent
     verbose_name_plural = "Events, newest first"
@@ -59,14 +100,17 @@ class BreakerAdmin(EvidenceAdmin):
     list_display = ["scope", "opened", "reason", "tripped_at", "cooldown_left", "evaluated_at"]
     search_fields = ["scope"]
     inlines = [BreakerEventInline]
-    actions_detail = ["reset_breaker", "trip_breaker"]
-    hidden = ["state"]
+    actions_detail = ["reset_breaker", "trip_breaker", "refuse_reset"]
+    change_form_before_template = "admin/tradingbot/breaker_now.html"
+    hidden = ["state", "scope", "reason", "tripped_at"]  # the head of the page says them
     groups = [
-        (None, ["scope badge", "reason tripped_at", "cooldown_left still_holding", "later_causes"]),
         ("Limits", ["max_daily_drawdown max_error_rate_per_min", "max_data_staleness_sec cooldown_sec"]),
         ("Ramp after a reset", ["ramp_sec ramp_start_pct", "reset_at size_now"]),
         ("What it was told last", ["session evaluated_at", "figures"]),
     ]
+
+    class Media:
+        js = ["tradingbot/live.js"]
 
     @display(description="State", label={"open": "danger", "closed": "success"}, ordering="tripped_at")
     def opened(self, row: Breaker) -> str:
@@ -105,11 +149,22 @@ class BreakerAdmin(EvidenceAdmin):
         return may(request, RESET)
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
-        """A closed breaker has nothing to reset."""
+        """A closed breaker has nothing to reset, and refusing stands beside the request itself."""
         row = Breaker.objects.filter(pk=object_id).first()
         is_open = row is not None and row.tripped_at is not None
-        allowed = super().get_actions_detail(request, object_id)
+        allowed = [
+            act
+            for act in super().get_actions_detail(request, object_id)
+            if not act.action_name.endswith("refuse_reset")
+        ]
         return [act for act in allowed if is_open or not act.action_name.endswith("reset_breaker")]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        row = self.get_object(request, object_id)
+        shown = {} if row is None else {"now": now_of(row, self.has_reset_permission(request))}
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **shown})
 
     @action(description="Trip", permissions=["trip"], url_path="trip", icon="block", variant=ActionVariant.DANGER)
     def trip_breaker(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -137,9 +192,11 @@ class BreakerAdmin(EvidenceAdmin):
 
         def perform(entered: dict[str, Any]) -> str:
             force = bool(entered.get("force"))
-            breakers.reset(
+            answer = breaker_resets.ask_reset(
                 row.scope, actor=actor_of(request), reason=entered["reason"], force=force, clock=SYSTEM_CLOCK
             )
+            if answer.request is not None:
+                return f"A second person has to carry it out before {answer.request.expires_at:%H:%M:%S} UTC."
             return f"{row.scope} is closed again" + (" (forced)." if force else ".")
 
         return ask(
@@ -158,6 +215,28 @@ class BreakerAdmin(EvidenceAdmin):
             form_class=ForceForm if may_force else ReasonForm,
         )
 
+    @action(description="Refuse the reset", permissions=["reset"], url_path="refuse", icon="cancel")
+    def refuse_reset(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        row = self._breaker(request, object_id)
+        asked = waiting_reset(row, SYSTEM_CLOCK.now())
+        if asked is None:
+            raise Http404("no reset waits here")
+
+        def perform(entered: dict[str, Any]) -> str:
+            breaker_resets.refuse(asked.pk, actor=actor_of(request), reason=entered["reason"], clock=SYSTEM_CLOCK)
+            return f"{row.scope} stays open; the request to reset it is refused."
+
+        return ask(
+            self,
+            request,
+            row,
+            title=f"Refuse the reset of {row.scope}",
+            explanation="The breaker stays open. Whoever wants it reset has to ask anew.",
+            button="Refuse the reset",
+            facts=[("Asked by", asked.requested_by), ("Reason", asked.reason), ("Expires", asked.expires_at)],
+            perform=perform,
+        )
+
     def _breaker(self, request: HttpRequest, object_id: str) -> Breaker:
         if not self.has_view_permission(request):
             raise PermissionDenied
@@ -167,8 +246,10 @@ class BreakerAdmin(EvidenceAdmin):
         return row
 
     def _reset_facts(self, row: Breaker) -> list[tuple[str, Any]]:
-        status = status_of(row)
+        status, asked = status_of(row), waiting_reset(row, SYSTEM_CLOCK.now())
+        waits = [] if asked is None else [("Asked for by", f"{asked.requested_by}: {asked.reason}")]
         return [
+            *waits,
             ("State now", self.badge(row)),
             ("Opened", row.tripped_at),
             ("Reason", row.reason or "-"),
@@ -194,3 +275,10 @@ class BreakerEventAdmin(EvidenceAdmin):
     @display(description="What", ordering="kind")
     def badge(self, row: BreakerEvent) -> SafeString:
         return event_badge(row)
+
+
+@admin.register(ResetRequest)
+class ResetRequestAdmin(EvidenceAdmin):
+    list_display = ["requested_at", "breaker", "requested_by", "reason", "forced", "state", "decided_by", "expires_at"]
+    list_filter = ["state"]
+    list_select_related = ["breaker"]

@@ -37,7 +37,7 @@ PARTS = {  # the part and the permission without which it is not shown
     "decisions": "view_order",
 }
 ACTS = {"view_killswitchrun", "reset_breaker", "view_datastop", "view_disabledpattern", "view_limitversion",
-        "view_promotionrequest"}  # fmt: skip
+        "view_promotionrequest", "view_resetrequest"}  # fmt: skip
 PAGES: dict[str, Callable[[Any], str]] = {
     "kill_switch": lambda pk: reverse("admin:tradingbot_killswitchrun_change", args=[pk]),
     "breaker_reset": lambda pk: reverse("admin:tradingbot_breaker_reset_breaker", args=[pk]),
@@ -49,7 +49,8 @@ PAGES: dict[str, Callable[[Any], str]] = {
     "datastops": lambda pk: reverse("admin:tradingbot_datastop_changelist"),
     "pattern": lambda pk: reverse("admin:tradingbot_disabledpattern_change", args=[pk]),
 }
-WAITING = {"limit": ("loosened limit", "limitversion"), "promotion": ("promotion", "promotionrequest")}
+WAITING = {"limit": ("loosened limit", "limitversion"), "promotion": ("promotion", "promotionrequest"),
+           "reset": ("reset", "resetrequest")}  # fmt: skip
 
 
 class _Shared:

@@ -21,6 +21,7 @@ from backend.tradingbot.infra.build_info import version_info
 from backend.tradingbot.models import Breaker
 from backend.tradingbot.selectors.database_server import durability_faults, server_settings
 from backend.tradingbot.services import breakers, stream
+from backend.tradingbot.services.breaker_resets import ask_reset
 from backend.tradingbot.services.heartbeats import age_of
 from backend.tradingbot.services.orders import hot_state
 
@@ -72,8 +73,8 @@ class TripBreaker(APIView):
 class ResetBreaker(APIView):
     @extend_schema(
         request=body("reason", reason=REASON, force={"type": "boolean", "default": False}),
-        responses={200: A_BREAKER},
-        summary="Re-arm a scope, with a reason",
+        responses={200: A_BREAKER, 202: A_BREAKER},
+        summary="Re-arm a scope, with a reason; 202: a second person must",
     )
     def post(self, request: Request, scope: str) -> JsonResponse:
         caller(request).need_role("risk")
@@ -81,10 +82,13 @@ class ResetBreaker(APIView):
         force = body.get("force") is True
         if force:
             caller(request).need_capability("force_reset")
-        row = breakers.reset(
+        answer = ask_reset(
             scope, actor=caller(request).name, reason=body.get("reason"), force=force, clock=SYSTEM_CLOCK
         )
-        return JsonResponse(shown(row))
+        if answer.request is None:
+            return JsonResponse(shown(answer.row))
+        waits = {"asked_by": answer.request.requested_by, "expires_at": rfc3339(answer.request.expires_at)}
+        return JsonResponse(shown(answer.row) | {"waits_for_second_person": waits}, status=202)
 
 
 class Build(APIView):

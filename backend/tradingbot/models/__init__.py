@@ -2,6 +2,7 @@
 
 from backend.tradingbot.models.accounts import Account, ApiKey, RiskRow, Strategy
 from backend.tradingbot.models.attestations import Attestation
+from backend.tradingbot.models.breaker_history import EquityMark, ResetRequest
 from backend.tradingbot.models.breakers import Breaker, BreakerEvent
 from backend.tradingbot.models.cash_flows import CashFlow
 from backend.tradingbot.models.corporate_actions import CorporateAction
@@ -72,6 +73,7 @@ __all__ = [
     "CsvMappingVersion",
     "DataStop",
     "DisabledPattern",
+    "EquityMark",
     "Execution",
     "Feed",
     "Heartbeat",
@@ -96,6 +98,7 @@ __all__ = [
     "ReconPolicy",
     "ReconRun",
     "ReconciliationBlock",
+    "ResetRequest",
     "RiskRow",
     "SecondSourceBar",
     "ShadowExecution",

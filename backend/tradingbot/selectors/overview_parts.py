@@ -14,7 +14,7 @@ from django.db import connection
 from django.db.models import Count, Q
 
 from backend.tradingbot.data.calendar import is_open
-from backend.tradingbot.models import Breaker, Feed, LimitVersion, Order, PromotionRequest
+from backend.tradingbot.models import Breaker, Feed, LimitVersion, Order, PromotionRequest, ResetRequest
 
 DECISIONS, DOUBTS, FEEDS, OPEN_BREAKERS = 20, 10, 30, 8
 AGES = (("under a day", 1), ("1 to 3 days", 3), ("3 to 7 days", 7))
@@ -178,6 +178,7 @@ def waiting_for_second(now: datetime) -> dict[str, int]:
     limits = LimitVersion.objects.filter(state="waiting").order_by().values("state").annotate(n=Count("id"))
     asked = PromotionRequest.objects.filter(state="waiting", expires_at__gt=now)
     promotions = asked.order_by().values("state").annotate(n=Count("id"))
-    named = {"limit": limits, "promotion": promotions}
+    resets = ResetRequest.objects.filter(state="waiting", expires_at__gt=now).order_by().values("state")
+    named = {"limit": limits, "promotion": promotions, "reset": resets.annotate(n=Count("id"))}
     counts = {name: sum(row["n"] for row in rows) for name, rows in named.items()}
     return {name: count for name, count in counts.items() if count}

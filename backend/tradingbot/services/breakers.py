@@ -134,6 +134,8 @@ class LockedBreaker:
     def _record(self, kind: str, reason: str) -> None:
         firm, now = lock_risk(FIRM), self.clock.now()
         values = {name: _plain(value) for name, value in (self.pure.status() | self.evidence).items()}
+        if kind == TRIP:  # for the chart: when the errors came, as seconds before the trip
+            values["errors_before"] = [round(now.timestamp() - at, 1) for at in self.pure.snapshot().error_times[-200:]]
         BreakerEvent.objects.create(
             breaker=self.row,
             kind=kind,
@@ -202,7 +204,8 @@ def ensure_breaker(scope: str) -> None:
     Breaker.objects.bulk_create([Breaker(scope=scope)], ignore_conflicts=True)
 
 
-def _need_reason(reason: Any) -> str:
+def need_reason(reason: Any) -> str:
+    """Why somebody acts on a breaker, or InvalidInputError."""
     if not isinstance(reason, str) or not reason.strip() or len(reason) > 200 or not reason.isprintable():
         problem = "must be 1 to 200 printable characters"
         raise InvalidInputError([FieldError("reason", reason, problem, "say why, for the record")])
@@ -214,7 +217,7 @@ def trip(scope: str, *, actor: str, reason: Any, clock: Clock) -> Breaker:
 
     An open breaker keeps its first reason, and a new one is recorded as a later cause. Raises as ``ensure_breaker``.
     """
-    why = _need_reason(reason)
+    why = need_reason(reason)
     ensure_breaker(scope)
     with locked_breaker(scope, actor=actor, clock=clock) as guard:
         guard.pure.trip(why)
@@ -223,7 +226,7 @@ def trip(scope: str, *, actor: str, reason: Any, clock: Clock) -> Breaker:
 
 def reset(scope: str, *, actor: str, reason: Any, force: bool, clock: Clock) -> Breaker:
     """Close it again; raises ConflictError ``cooldown_active`` or ``cause_holds`` unless ``force``."""
-    why = _need_reason(reason)
+    why = need_reason(reason)
     with locked_breaker(scope, actor=actor, clock=clock) as guard:
         guard.pure.reset(actor, why, force=force)
         guard.reason = f"{why} (forced)" if force else why

@@ -3,6 +3,9 @@
    says plainly when nothing has come for a while. On any other page it only tells the ages. */
 (function () {
     "use strict";
+    if (document.readyState === "loading") { document.addEventListener("DOMContentLoaded", start); } else { start(); }
+
+    function start() {
     let clockAhead = 0;
     const STALE_AFTER = 5000, board = document.querySelector("[data-live]");
     tellTimes();
@@ -80,4 +83,5 @@
         tellFreshness();
     });
     window.setInterval(tellFreshness, 1000);
+    }
 })();
