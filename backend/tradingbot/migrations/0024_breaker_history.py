@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tradingbot", "0021_notifications"),
+        ("tradingbot", "0023_recon_permissions"),
     ]
 
     operations = [
