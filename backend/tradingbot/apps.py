@@ -1,6 +1,7 @@
 """The Django app."""
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class TradingbotConfig(AppConfig):
@@ -11,3 +12,6 @@ class TradingbotConfig(AppConfig):
     def ready(self) -> None:
         from backend import celery_app  # noqa: F401  registers the tasks
         from backend.tradingbot import checks  # noqa: F401  registers the system checks
+        from backend.tradingbot.services.roles import keep_roles
+
+        post_migrate.connect(keep_roles, sender=self, dispatch_uid="tradingbot.roles")

@@ -9,24 +9,21 @@ if TYPE_CHECKING:  # the models exist only once pytest has set Django up
 
 ROLES = ("viewer", "trader", "risk", "admin")
 PASSWORD = "a long password of tests"
-RISK = ("trip_breaker", "reset_breaker", "set_limit", "work_break", "close_break", "waive_block", "enable_pattern")
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
 def user_of(role: str, name: str = "") -> User:
     """The user ``name`` (else the role's own), made when it is not there."""
-    from django.contrib.auth.models import Permission, User
+    from django.contrib.auth.models import Group, Permission, User
 
     name = name or f"{role}-person"
     known = User.objects.filter(username=name).first()
     if known is not None:
         return known
-    if role == "admin":
-        return User.objects.create_superuser(name, password=PASSWORD)
     user = User.objects.create_user(name, password=PASSWORD, is_staff=True)
-    rights = Permission.objects.filter(content_type__app_label="tradingbot")
-    views = rights.filter(codename__startswith="view_")
-    user.user_permissions.set([*views, *(rights.filter(codename__in=RISK) if role == "risk" else [])])
+    user.groups.add(Group.objects.get(name=role))
+    if role == "risk":  # given to a person by name, as here
+        user.user_permissions.add(Permission.objects.get(codename="force_reset_breaker"))
     return user
 
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
@@ -18,6 +18,7 @@ from backend.tradingbot.services.accounts import create_account, create_strategy
 from backend.tradingbot.services.feeds import declare_feed
 from backend.tradingbot.services.keys import create_key
 from backend.tradingbot.services.recon_policies import set_policy
+from backend.tradingbot.services.roles import ROLES
 
 SYMBOLS = ["AAPL", "MSFT", "SPY"]
 # generous, so that nobody who tries things out is stopped by accident, and visible like any other: GET limits
@@ -97,10 +98,14 @@ class Command(BaseCommand):
         password = secrets.token_urlsafe(18)
         User.objects.create_superuser("admin", password=password)
         port = os.environ.get("PORT", "8000")
+        people = {role: secrets.token_urlsafe(18) for role in ROLES if role != "admin"}
+        for role, secret in people.items():
+            User.objects.create_user(role, password=secret, is_staff=True).groups.add(Group.objects.get(name=role))
         return {
             "TRADINGBOT_URL": f"http://127.0.0.1:{port}",
             "TRADINGBOT_TRADER_TOKEN": trader,
             "TRADINGBOT_RISK_TOKEN": risk,
             "TRADINGBOT_ADMIN_USER": "admin",
             "TRADINGBOT_ADMIN_PASSWORD": password,
+            **{f"TRADINGBOT_{role.upper()}_PASSWORD": secret for role, secret in people.items()},
         }
