@@ -18,7 +18,7 @@ def unmake(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tradingbot", "0021_notifications"),
+        ("tradingbot", "0023_recon_permissions"),
         ("auth", "0012_alter_user_first_name_max_length"),
     ]
 
