@@ -18,7 +18,7 @@ def unmake(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tradingbot", "0023_recon_permissions"),
+        ("tradingbot", "0025_breaker_history"),
         ("auth", "0012_alter_user_first_name_max_length"),
     ]
 
