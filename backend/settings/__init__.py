@@ -10,6 +10,7 @@ from pydantic_settings import SettingsError
 
 from backend.settings.admin_pages import UNFOLD as UNFOLD
 from backend.settings.config import Config
+from backend.tradingbot.infra.build_info import declare_config
 from backend.tradingbot.infra.logging import logging_config
 
 # What the processes of one machine count meets in this directory, which must be there before the first of them counts.
@@ -26,6 +27,7 @@ except ValidationError as error:
     problems = "; ".join(f"{'.'.join(map(str, e['loc'])).upper() or 'settings'}: {e['msg']}" for e in error.errors())
     raise ImproperlyConfigured(f"The environment is not usable: {problems}") from None
 
+declare_config(TRADINGBOT.public())
 PRODUCTION = TRADINGBOT.environment == "production"
 DEBUG = False
 SECRET_KEY = TRADINGBOT.secret_key.get_secret_value()

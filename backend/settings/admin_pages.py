@@ -88,6 +88,7 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     _page("Notifications", "notifications", "notification"),
                     _page("Journal", "menu_book", "journalentry"),
+                    _page("Builds", "deployed_code", "buildstamp"),
                     _page("Anchors", "anchor", "journalanchor"),
                     _page("Proofs of the journal", "verified", "journalverdict"),
                 ],

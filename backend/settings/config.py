@@ -164,6 +164,14 @@ class Config(BaseSettings):
         if urlsplit(self.public_url).scheme not in ("http", "https"):
             raise ValueError("PUBLIC_URL must start with https:// (or http:// on a laptop)")
 
+    def public(self) -> dict[str, str]:
+        """Every setting that is no secret, as text: what the configuration's hash on every record is made of.
+
+        Left out are the ``SecretStr`` ones (SECRET_KEY, DATABASE_URL, REDIS_URL, the broker's keys, MAIL_URL).
+        """
+        values = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return {name: str(value) for name, value in values if not isinstance(value, SecretStr)}
+
     @property
     def anchors_at(self) -> Path:
         """Where the journal's anchors are written."""

@@ -1,6 +1,7 @@
 """The Django app."""
 
 from django.apps import AppConfig
+from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
 
 
@@ -15,3 +16,6 @@ class TradingbotConfig(AppConfig):
         from backend.tradingbot.services.roles import keep_roles
 
         post_migrate.connect(keep_roles, sender=self, dispatch_uid="tradingbot.roles")
+        from backend.tradingbot.services.builds import note_build_on_connect
+
+        connection_created.connect(note_build_on_connect, dispatch_uid="note_build")

@@ -182,3 +182,37 @@ def test_the_lock_hash_is_the_digest_of_the_lock_file_or_unknown(package: Path) 
     _forget()
     (package / "requirements.lock").write_bytes(b"django==5.2\n")
     assert build_info.lock_hash() == hashlib.sha256(b"django==5.2\n").hexdigest()
+
+
+def test_the_stamp_changes_with_every_fact_and_with_nothing_else(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_info, "_config_hash", "unknown")
+    monkeypatch.setenv(build_info.SHA_VARIABLE, "abc123")
+    monkeypatch.setenv(build_info.TIMESTAMP_VARIABLE, "2026-01-01T00:00:00Z")
+    first = build_info.build_stamp()
+    assert len(first) == 16 and int(first, 16) >= 0 and build_info.build_stamp() == first
+    seen = {first}
+    for variable, value in ((build_info.SHA_VARIABLE, "abc124"), (build_info.TIMESTAMP_VARIABLE, "2026-01-02")):
+        monkeypatch.setenv(variable, value)
+        seen.add(build_info.build_stamp())
+    monkeypatch.setenv(build_info.SHA_VARIABLE, "abc124-dirty")
+    assert build_info.build_facts()["dirty"] is True
+    seen.add(build_info.build_stamp())
+    build_info.declare_config({"mark_seconds": "5.0", "broker": "paper"})
+    seen.add(build_info.build_stamp())
+    _forget()
+    (package / "requirements.lock").write_bytes(b"django==5.2\n")
+    seen.add(build_info.build_stamp())
+    assert len(seen) == 6
+
+
+def test_the_config_hash_is_of_names_and_values_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_info, "_config_hash", "unknown")
+    assert build_info.config_hash() == "unknown"
+    build_info.declare_config({"a": "1", "b": "2"})
+    first = build_info.config_hash()
+    build_info.declare_config({"b": "2", "a": "1"})
+    assert build_info.config_hash() == first == hashlib.sha256(b'{"a":"1","b":"2"}').hexdigest()
+    build_info.declare_config({"a": "1", "b": "3"})
+    assert build_info.config_hash() != first

@@ -106,3 +106,12 @@ def test_a_cut_end_holds_but_has_another_head_than_the_anchor(chain: Chain) -> N
     cut = verify_chain(chain[:-1])
     assert cut == ChainReport(4, chain[3][1])
     assert (cut.entries, cut.head) != (anchor.entries, anchor.head)
+
+
+def test_a_build_stamp_is_part_of_the_hash_and_an_entry_without_one_keeps_the_hash_it_had() -> None:
+    old = entry(1)
+    assert entry_hash(GENESIS, old) == "13aff9d04fa98fc9de83c846eab6b0c11ae7676cca004ccb306f469ec56dc477"
+    stamped = replace(old, build_stamp="0123456789abcdef")
+    assert len({entry_hash(GENESIS, one) for one in (old, stamped, replace(old, build_stamp="0123456789abcdee"))}) == 3
+    chain = sealed([stamped])
+    assert verify_chain([(old, chain[0][1])]).broken_at == 1  # a stamp cannot be taken away either

@@ -268,7 +268,7 @@ class BreakerEventAdmin(EvidenceAdmin):
     groups = [
         (None, ["at badge", "breaker actor", "reason"]),
         ("Figures at that moment", ["values"]),
-        ("Made by", ["build_id trace_id"]),
+        ("Made by", ["build_id build_stamp", "trace_id"]),
     ]
     hidden = ["kind"]
 

@@ -38,7 +38,7 @@ class JournalEntryAdmin(EvidenceAdmin):
     groups = [
         (None, ["at", "chain seq", "kind subject", "actor"]),
         ("Data", ["data"]),
-        ("Proof", ["hash", "trace_id build_id"]),
+        ("Proof", ["hash", "trace_id", "build_id build_stamp"]),
     ]
 
 

@@ -12,6 +12,7 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
+from backend.tradingbot.admin.builds import BUILD_FACTS
 from backend.tradingbot.admin.evidence import EvidenceAdmin, EvidenceInline
 from backend.tradingbot.admin.rendering import decision_table, folded, label
 from backend.tradingbot.models import Execution, Order, Position
@@ -56,10 +57,12 @@ class OrderAdmin(EvidenceAdmin):
     inlines = [ExecutionInline]
     change_form_before_template = "admin/tradingbot/decision.html"
     hidden = ["decision", "status", "snapshot"]
+    build_time, lock_hash, config_hash = BUILD_FACTS
     groups = [
         (None, ["client_order_id badge", "account strategy", "symbol side", "qty limit_price", "type time_in_force"]),
         ("At the broker", ["broker_order_id", "filled_qty avg_price", "send_by cancel_requested_at"]),
-        ("Record", ["created_at updated_at", "in_journal", "trace_id build_id"]),
+        ("Record", ["created_at updated_at", "in_journal trace_id"]),
+        ("Decided by", ["build_id build_time", "lock_hash config_hash", "build_stamp"]),
         ("What the broker said", ["evidence"]),
         ("What the decision saw", ["seen"]),
     ]

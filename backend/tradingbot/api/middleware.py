@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 
 from backend.tradingbot.api.errors import problem
 from backend.tradingbot.core.ids import trace_id_from
-from backend.tradingbot.infra.build_info import build_id
+from backend.tradingbot.infra.build_info import build_id, build_stamp
 from backend.tradingbot.infra.logging import TRACE_ID
 
 
@@ -31,4 +31,5 @@ class TraceMiddleware:
             TRACE_ID.reset(token)
         response["X-Trace-Id"] = trace_id
         response["X-Build-Id"] = build_id()
+        response["X-Build-Stamp"] = build_stamp()
         return response

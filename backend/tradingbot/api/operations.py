@@ -17,7 +17,7 @@ from backend.tradingbot.api.schema import A_BREAKER, REASON, body, listed
 from backend.tradingbot.brokers.registry import broker_fault
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
 from backend.tradingbot.core.errors import TradingbotError
-from backend.tradingbot.infra.build_info import version_info
+from backend.tradingbot.infra.build_info import build_facts, build_stamp, version_info
 from backend.tradingbot.models import Breaker
 from backend.tradingbot.selectors.database_server import durability_faults, server_settings
 from backend.tradingbot.services import breakers, stream
@@ -94,7 +94,7 @@ class ResetBreaker(APIView):
 class Build(APIView):
     @extend_schema(responses={200: dict}, summary="Which build answers")
     def get(self, request: Request) -> JsonResponse:
-        return JsonResponse(version_info())
+        return JsonResponse({**version_info(), **build_facts(), "build_stamp": build_stamp()})
 
 
 def healthz(request: HttpRequest) -> JsonResponse:

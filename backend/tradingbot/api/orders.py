@@ -81,6 +81,7 @@ def shown(order: Order) -> dict[str, Any]:
         "strategy_build": order.strategy_build or None,
         "decision": order.decision,
         "build_id": order.build_id,
+        "build_stamp": order.build_stamp or None,
         "trace_id": order.trace_id,
         "created_at": rfc3339(order.created_at),
         "updated_at": rfc3339(order.updated_at),

@@ -70,6 +70,7 @@ def shown_run(run: ReconRun) -> dict[str, Any]:
         "started_by": run.started_by, "failure": run.failure or None, "cut": rfc3339(run.cut), "counts": run.counts,
         "proofs": run.proofs, "pnl": run.pnl, "tolerances": run.tolerances, "severities": run.severities,
         "result_digest": run.result_digest or None, "build_id": run.build_id,
+        "build_stamp": run.build_stamp or None,
     }  # fmt: skip
 
 

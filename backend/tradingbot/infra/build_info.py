@@ -2,12 +2,14 @@
 
 The answer is found once and cached: stamping an order starts no process. The repository asked is the package's own
 checkout, never the working folder's. What cannot be found is ``unknown``; nothing is guessed. A dictionary handed in to
-be stamped is never changed.
+be stamped is never changed. The build's id, its time, its dirty mark, the lock file and the configuration together make
+the build stamp, so that two records with one stamp were made by the same code, dependencies and settings.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import re
@@ -26,8 +28,11 @@ UNKNOWN = "unknown"
 SHA_VARIABLE = "WSB_GIT_SHA"
 TIMESTAMP_VARIABLE = "WSB_BUILD_TIMESTAMP"
 LOCK_FILE = "requirements.lock"
+DIRTY = "-dirty"
 _SAFE = re.compile(r"[A-Za-z0-9._+-]{1,64}")
 _SHA_DIGITS = 12
+_STAMP_DIGITS = 16
+_config_hash = UNKNOWN
 _GIT_SECONDS = 5
 _PACKAGE = Path(__file__).resolve().parents[1]
 _ROOT = _PACKAGE.parents[1]
@@ -51,6 +56,11 @@ def build_timestamp() -> str:
     return _current().timestamp
 
 
+def is_dirty() -> bool:
+    """Whether the build was made from files that no commit has."""
+    return build_id().endswith(DIRTY)
+
+
 def version_info() -> dict[str, str]:
     """``build_id``, ``build_timestamp``, ``python_version`` and ``platform`` of the running process."""
     return {
@@ -64,6 +74,40 @@ def version_info() -> dict[str, str]:
 def lock_hash() -> str:
     """SHA-256, in hex, of the lock file that pins every dependency; ``unknown`` when it was not shipped."""
     return _file_hash(_ROOT / LOCK_FILE)
+
+
+def declare_config(settings: Mapping[str, Any]) -> None:
+    """Say what this process is configured with, once at its start: settings by name, none of them a secret."""
+    global _config_hash
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), default=str)
+    _config_hash = hashlib.sha256(text.encode()).hexdigest()
+
+
+def config_hash() -> str:
+    """SHA-256, in hex, of the settings that were declared (their secrets are no part of it); ``unknown`` before that,
+    and in plain Python, which has none."""
+    return _config_hash
+
+
+def build_facts() -> dict[str, Any]:
+    """What the stamp stands for: ``build_id``, ``build_timestamp``, ``dirty``, ``lock_hash`` and ``config_hash``."""
+    return {
+        "build_id": build_id(),
+        "build_timestamp": build_timestamp(),
+        "dirty": is_dirty(),
+        "lock_hash": lock_hash(),
+        "config_hash": config_hash(),
+    }
+
+
+def build_stamp() -> str:
+    """``build_facts`` in 16 hex digits: what every record bears beside the build's id. Equal facts, equal stamp."""
+    return _stamp_of(*build_facts().values())
+
+
+@lru_cache(maxsize=64)
+def _stamp_of(*facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:_STAMP_DIGITS]
 
 
 def get_strategy_version(name: str) -> str:
@@ -128,7 +172,7 @@ def _checkout() -> tuple[str, datetime | None]:
         return UNKNOWN, None
     sha, _, committed = head.partition(" ")
     if _is_dirty(status):
-        return f"{sha[:_SHA_DIGITS]}-dirty", None
+        return sha[:_SHA_DIGITS] + DIRTY, None
     return sha[:_SHA_DIGITS], _parse_time(committed)
 
 

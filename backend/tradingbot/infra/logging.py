@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from backend.tradingbot.infra.build_info import build_id
+from backend.tradingbot.infra.build_info import build_id, build_stamp
 
 TRACE_ID: ContextVar[str] = ContextVar("trace_id", default="")
 
@@ -15,6 +15,7 @@ TRACE_ID: ContextVar[str] = ContextVar("trace_id", default="")
 def _stamp(_logger: Any, _name: str, event: dict[str, Any]) -> dict[str, Any]:
     event.setdefault("trace_id", TRACE_ID.get())
     event.setdefault("build_id", build_id())
+    event.setdefault("build_stamp", build_stamp())
     return event
 
 

@@ -4,6 +4,7 @@ from backend.tradingbot.models.accounts import Account, ApiKey, RiskRow, Strateg
 from backend.tradingbot.models.attestations import Attestation
 from backend.tradingbot.models.breaker_history import EquityMark, ResetRequest
 from backend.tradingbot.models.breakers import Breaker, BreakerEvent
+from backend.tradingbot.models.builds import BuildStamp
 from backend.tradingbot.models.cash_flows import CashFlow
 from backend.tradingbot.models.corporate_actions import CorporateAction
 from backend.tradingbot.models.exposure import (
@@ -66,6 +67,7 @@ __all__ = [
     "BreakEvent",
     "Breaker",
     "BreakerEvent",
+    "BuildStamp",
     "CanaryDay",
     "CashFlow",
     "CheckRun",

@@ -3,6 +3,7 @@
 from django.db import models
 from django.db.models import Q
 
+from backend.tradingbot.infra.build_info import build_stamp
 from backend.tradingbot.models.append_only import append_only
 
 FIRST_READING, PREVIOUS_CLOSE, SUM_OF_ACCOUNTS = "first_reading", "previous_close", "accounts"
@@ -76,6 +77,7 @@ class BreakerEvent(models.Model):
     values = models.JSONField(default=dict)
     trace_id = models.CharField(max_length=32, blank=True)
     build_id = models.CharField(max_length=64)
+    build_stamp = models.CharField(max_length=16, blank=True, default=build_stamp)
 
     class Meta:
         ordering = ["-id"]

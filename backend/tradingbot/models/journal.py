@@ -2,6 +2,7 @@
 
 from django.db import models
 
+from backend.tradingbot.infra.build_info import build_stamp
 from backend.tradingbot.models.append_only import append_only
 
 
@@ -14,6 +15,7 @@ class JournalEntry(models.Model):
     subject = models.CharField(max_length=120)
     trace_id = models.CharField(max_length=32, blank=True)
     build_id = models.CharField(max_length=64)
+    build_stamp = models.CharField(max_length=16, blank=True, default=build_stamp)
     data = models.JSONField(default=dict)
     hash = models.CharField(max_length=64)
 

@@ -7,6 +7,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
+from backend.tradingbot.infra.build_info import build_stamp
 from backend.tradingbot.models.accounts import Account, Strategy
 from backend.tradingbot.models.append_only import append_only
 from backend.tradingbot.models.orders import Order, money
@@ -53,6 +54,7 @@ class ModeChange(models.Model):
     reason = models.CharField(max_length=200)
     evidence = models.JSONField(default=list)
     gateway_build_id = models.CharField(max_length=64)
+    build_stamp = models.CharField(max_length=16, blank=True, default=build_stamp)
 
     class Meta:
         ordering = ["-id"]
@@ -180,6 +182,7 @@ class ShadowExecution(models.Model):
     occurred_at = models.DateTimeField()
     recorded_at = models.DateTimeField()
     build_id = models.CharField(max_length=64)
+    build_stamp = models.CharField(max_length=16, blank=True, default=build_stamp)
 
     class Meta:
         ordering = ["-id"]

@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import Q
 
 from backend.tradingbot.execution.order_state import Status
+from backend.tradingbot.infra.build_info import build_stamp
 from backend.tradingbot.models.accounts import Account, Strategy
 from backend.tradingbot.models.append_only import append_only
 
@@ -66,6 +67,7 @@ class Order(models.Model):
         null=True, blank=True, help_text="Given up, and its exposure stays reserved until then: it may still arrive."
     )
     build_id = models.CharField(max_length=64)
+    build_stamp = models.CharField(max_length=16, blank=True, default=build_stamp)
     trace_id = models.CharField(max_length=32)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
@@ -136,6 +138,7 @@ class Execution(models.Model):
     source = models.CharField(max_length=16, default="activities", help_text="The way by which it came first.")
     evidence = models.JSONField(default=dict, blank=True)
     build_id = models.CharField(max_length=64)
+    build_stamp = models.CharField(max_length=16, blank=True, default=build_stamp)
 
     class Meta:
         ordering = ["-id"]

@@ -4,6 +4,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 
+from backend.tradingbot.infra.build_info import build_stamp
 from backend.tradingbot.models.accounts import Account
 from backend.tradingbot.models.append_only import append_only
 from backend.tradingbot.models.recon import Break
@@ -77,6 +78,7 @@ class ReconRun(models.Model):
     notified_digest = models.CharField(max_length=64, blank=True, help_text="The result that the summary was sent for.")
     trace_id = models.CharField(max_length=32, blank=True)
     build_id = models.CharField(max_length=64)
+    build_stamp = models.CharField(max_length=16, blank=True, default=build_stamp)
 
     class Meta:
         ordering = ["-session", "account"]

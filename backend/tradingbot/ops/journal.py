@@ -31,23 +31,25 @@ class Entry:
     trace_id: str
     build_id: str
     data: dict[str, Any]
+    build_stamp: str = ""
 
 
 def entry_hash(previous: str, entry: Entry) -> str:
     """SHA-256, hex, of the previous hash and the entry's canonical JSON."""
-    body = canonical_json(
-        {
-            "chain": entry.chain,
-            "seq": entry.seq,
-            "at": rfc3339(entry.at),
-            "kind": entry.kind,
-            "actor": entry.actor,
-            "subject": entry.subject,
-            "trace_id": entry.trace_id,
-            "build_id": entry.build_id,
-            "data": entry.data,
-        }
-    )
+    content = {
+        "chain": entry.chain,
+        "seq": entry.seq,
+        "at": rfc3339(entry.at),
+        "kind": entry.kind,
+        "actor": entry.actor,
+        "subject": entry.subject,
+        "trace_id": entry.trace_id,
+        "build_id": entry.build_id,
+        "data": entry.data,
+    }
+    if entry.build_stamp:  # entries from before there were stamps have none, and keep the hash that they had
+        content["build_stamp"] = entry.build_stamp
+    body = canonical_json(content)
     return hashlib.sha256(f"{previous}\n{body}".encode()).hexdigest()
 
 

@@ -17,7 +17,14 @@ from prometheus_client.registry import Collector
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.data.calendar import is_open
 from backend.tradingbot.execution.order_state import OPEN
-from backend.tradingbot.infra.build_info import build_id, build_timestamp, lock_hash
+from backend.tradingbot.infra.build_info import (
+    build_id,
+    build_stamp,
+    build_timestamp,
+    config_hash,
+    is_dirty,
+    lock_hash,
+)
 from backend.tradingbot.models import (
     BarConflict,
     Break,
@@ -42,7 +49,14 @@ AGES = (("under_1d", 86_400), ("under_3d", 3 * 86_400), ("under_7d", 7 * 86_400)
 
 
 def build(_: datetime) -> Iterator[Metric]:
-    facts = {"build_id": build_id(), "build_timestamp": build_timestamp(), "lock_sha256": lock_hash()[:16]}
+    facts = {
+        "build_id": build_id(),
+        "build_timestamp": build_timestamp(),
+        "dirty": str(is_dirty()).lower(),
+        "lock_sha256": lock_hash()[:16],
+        "config_sha256": config_hash()[:16],
+        "build_stamp": build_stamp(),
+    }
     yield InfoMetricFamily("tradingbot_build", "The running build.", value=facts)
 
 

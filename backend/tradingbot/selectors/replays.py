@@ -47,9 +47,15 @@ class Replayed:
 
     client_order_id: str
     build_id: str
+    build_stamp: str
     stored_allowed: bool
     allowed: bool
     differences: dict[str, tuple[Any, Any]]
+
+    @property
+    def made_by(self) -> str:
+        """The build that made the stored decision, as people read it: its id and, where it has one, its stamp."""
+        return f"build {self.build_id}" + (f", stamp {self.build_stamp}" if self.build_stamp else "")
 
     @property
     def same(self) -> bool:
@@ -63,7 +69,14 @@ def replayed(order: Order) -> Replayed:
     again = {check["gate"]: check for check in now["checks"]}
     gates = sorted(set(stored) | set(again))
     differences = {gate: (stored.get(gate), again.get(gate)) for gate in gates if stored.get(gate) != again.get(gate)}
-    return Replayed(order.client_order_id, order.build_id, order.decision["allowed"], now["allowed"], differences)
+    return Replayed(
+        client_order_id=order.client_order_id,
+        build_id=order.build_id,
+        build_stamp=order.build_stamp,
+        stored_allowed=order.decision["allowed"],
+        allowed=now["allowed"],
+        differences=differences,
+    )
 
 
 @dataclass

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import connection
 
-from backend.tradingbot.infra.build_info import build_id
+from backend.tradingbot.infra.build_info import build_id, build_stamp
 from backend.tradingbot.infra.logging import TRACE_ID
 from backend.tradingbot.models import JournalEntry, Order, RiskRow
 from backend.tradingbot.ops.journal import Entry, entry_hash
@@ -66,7 +66,7 @@ def _next(
 ) -> JournalEntry:
     """The entry that follows the head of ``row``, which it moves."""
     trace_id = trace_id or TRACE_ID.get()
-    entry = Entry(row.scope, row.journal_seq + 1, at, kind, actor, subject, trace_id, build_id(), data)
+    entry = Entry(row.scope, row.journal_seq + 1, at, kind, actor, subject, trace_id, build_id(), data, build_stamp())
     row.journal_seq, row.journal_hash = entry.seq, entry_hash(row.journal_hash, entry)
     return JournalEntry(**vars(entry), hash=row.journal_hash)
 

@@ -27,7 +27,7 @@ from backend.tradingbot.services.anchors import anchor_file
 
 BATCH = 5_000
 ANCHORS = "anchors"
-COLUMNS = ("chain", "seq", "at", "kind", "actor", "subject", "trace_id", "build_id", "data", "hash")
+COLUMNS = ("chain", "seq", "at", "kind", "actor", "subject", "trace_id", "build_id", "data", "build_stamp", "hash")
 # The distinct chains of millions of entries, by hopping along the index from one to the next.
 CHAINS = """
 WITH RECURSIVE hop AS (

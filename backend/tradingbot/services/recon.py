@@ -21,7 +21,7 @@ from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import ConflictError, FieldError, InvalidInputError, TradingbotError
 from backend.tradingbot.data.calendar import session_date, session_on
 from backend.tradingbot.infra import failpoints
-from backend.tradingbot.infra.build_info import build_id
+from backend.tradingbot.infra.build_info import build_id, build_stamp
 from backend.tradingbot.infra.logging import TRACE_ID
 from backend.tradingbot.models import Account, ReconRun
 from backend.tradingbot.ops.statements import SECTIONS, StatementError
@@ -169,7 +169,8 @@ def _begin(account: Account, session: date, actor: str, now: datetime) -> ReconR
             defaults={"started_at": now, "started_by": actor, "build_id": build_id()},
         )  # fmt: skip
         changes: dict[str, Any] = {"state": "running", "attempts": run.attempts + 1, "started_at": now}
-        changes |= {"started_by": actor, "trace_id": TRACE_ID.get(), "build_id": build_id()}
+        changes |= {"started_by": actor, "trace_id": TRACE_ID.get()}
+        changes |= {"build_id": build_id(), "build_stamp": build_stamp()}
         if run.state == "completed":
             changes.pop("state")  # its results stand until newer ones take their place
         for name, value in changes.items():

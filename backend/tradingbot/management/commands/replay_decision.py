@@ -38,13 +38,14 @@ class Command(BaseCommand):
         try:
             found = replayed(order)
         except InvalidInputError as error:
-            self.stdout.write(f"{order.client_order_id}: cannot be judged by this build ({error.message})")
+            by = f"stored by build {order.build_id}, cannot be judged by this one"
+            self.stdout.write(f"{order.client_order_id}: {by} ({error.message})")
             return True
         word = "allowed" if found.allowed else "denied"
         if found.same:
-            self.stdout.write(f"{found.client_order_id}: {word}, the same as stored by build {found.build_id}")
+            self.stdout.write(f"{found.client_order_id}: {word}, the same as stored by {found.made_by}")
             return False
-        self.stdout.write(f"{found.client_order_id}: {word} now; differs from build {found.build_id}:")
+        self.stdout.write(f"{found.client_order_id}: {word} now; differs from what {found.made_by} stored:")
         for gate, (stored, now) in found.differences.items():
             self.stdout.write(f"  {gate}: stored {json.dumps(stored)}, now {json.dumps(now)}")
         return True

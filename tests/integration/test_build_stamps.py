@@ -1,0 +1,176 @@
+"""Every record says by which build, dependencies and settings it was made, and people can read what that was."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+from io import StringIO
+from typing import Any
+
+import pytest
+import requests
+import structlog
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.db import DatabaseError, connection, transaction
+from django.test import Client
+from pydantic import SecretStr
+
+from backend.settings import LOGGING, TRADINGBOT
+from backend.settings.config import Config
+from backend.tradingbot.core.clock import FixedClock
+from backend.tradingbot.infra import build_info
+from backend.tradingbot.infra.build_info import build_facts, build_stamp
+from backend.tradingbot.models import (
+    Account,
+    BreakerEvent,
+    BuildStamp,
+    Execution,
+    JournalEntry,
+    ModeChange,
+    Order,
+    ReconRun,
+    ShadowExecution,
+)
+from backend.tradingbot.services import builds, journal
+from backend.tradingbot.services.fills import poll_account
+from tests.integration.conftest import Broker, Gateway
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def on_file() -> None:
+    """The tables were emptied after the test before, which no process of the product ever sees."""
+    builds.note_build(connection)
+
+
+def said(*arguments: str) -> str:
+    out = StringIO()
+    call_command("build_info", *arguments, stdout=out)
+    return out.getvalue()
+
+
+def test_an_order_its_execution_its_journal_and_a_breakers_event_bear_the_stamp(
+    gateway: Gateway, broker: Broker
+) -> None:
+    gateway.tick()
+    answer = gateway.order("one")
+    assert answer.json()["build_stamp"] == build_stamp()
+    poll_account(Account.objects.get(code="main"), clock=FixedClock(datetime.now(UTC)))
+    assert gateway.call("POST", "breakers/firm/trip", {"reason": "look"}, gateway.risk).status_code == 200
+    for model in (Order, Execution, JournalEntry, BreakerEvent):
+        assert set(model.objects.values_list("build_stamp", flat=True)) == {build_stamp()}, model
+    assert journal.verify("account:main").intact and journal.verify("firm").intact
+    for model in (ModeChange, ReconRun, ShadowExecution):
+        assert model._meta.get_field("build_stamp").get_default() == build_stamp()
+
+
+def test_the_stamp_stands_for_code_dependencies_and_settings(gateway: Gateway) -> None:
+    row = BuildStamp.objects.get(pk=build_stamp())
+    facts = build_facts()
+    assert {name: getattr(row, name) for name in facts} == facts
+    assert facts["config_hash"] != "unknown" and len(facts["lock_hash"]) == 64
+    assert row.settings["mark_seconds"] == "5.0"
+    for change in ({"build_id": "forged"}, {"settings": {}}):
+        with pytest.raises(DatabaseError, match="Cannot update or delete"), transaction.atomic():
+            BuildStamp.objects.filter(pk=row.pk).update(**change)
+
+
+def test_no_secret_is_part_of_what_is_hashed_or_kept() -> None:
+    secrets = {name for name, field in Config.model_fields.items() if field.annotation is SecretStr}
+    assert {"secret_key", "database_url", "redis_url", "alpaca_api_key", "alpaca_secret_key", "mail_url"} <= secrets
+    for name in Config.model_fields:
+        if any(word in name for word in ("secret", "password", "token", "api_key")):
+            assert name in secrets, f"{name} must be a SecretStr, or it is kept with the build"
+    told = TRADINGBOT.model_copy(update={name: SecretStr("hunter2") for name in secrets}).public()
+    assert "hunter2" not in json.dumps(told) and not secrets & set(told)
+
+
+def test_the_row_is_written_once_and_a_database_that_has_no_table_yet_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    builds.note_build(connection)
+    assert BuildStamp.objects.filter(pk=build_stamp()).count() == 1
+    monkeypatch.setattr(builds, "_noted", set())
+    monkeypatch.setattr(builds, "NOTE", builds.NOTE.replace("tradingbot_buildstamp", "not_there"))
+    builds.note_build_on_connect(connection)
+    assert builds._noted == set()
+    monkeypatch.undo()
+    monkeypatch.setattr(builds, "_noted", set())
+    builds.note_build_on_connect(connection)
+    assert builds._noted == {(connection.settings_dict["NAME"], build_stamp())}
+
+
+def test_every_answer_and_the_build_page_say_it(gateway: Gateway) -> None:
+    answer = gateway.call("GET", "build")
+    facts = answer.json()
+    assert facts["build_stamp"] == build_stamp() == answer.headers["X-Build-Stamp"]
+    assert answer.headers["X-Build-Id"] == facts["build_id"] == build_info.build_id()
+    assert {"build_timestamp", "dirty", "lock_hash", "config_hash", "python_version"} <= set(facts)
+    refused = requests.get(f"{gateway.url}/api/v1/orders", timeout=10)
+    assert (refused.status_code, refused.headers["X-Build-Stamp"]) == (401, build_stamp())
+    headers = {"Authorization": f"Bearer {gateway.risk}"}
+    line = next(
+        text
+        for text in requests.get(f"{gateway.url}/metrics", headers=headers, timeout=10).text.splitlines()
+        if text.startswith("tradingbot_build_info")
+    )
+    for part in (f'build_stamp="{build_stamp()}"', f'config_sha256="{facts["config_hash"][:16]}"', 'dirty="'):
+        assert part in line
+
+
+def test_a_log_line_bears_the_stamp() -> None:
+    formatter = LOGGING["formatters"]["structured"]
+    made = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=formatter["foreign_pre_chain"], processors=formatter["processors"]
+    )
+    record = logging.LogRecord("x", logging.INFO, "x.py", 1, "hello", (), None)
+    assert build_stamp() in made.format(record)
+
+
+def test_build_info_prints_what_runs_and_what_a_stamp_stands_for() -> None:
+    facts = build_facts()
+    now = said()
+    for value in (build_stamp(), facts["build_id"], facts["lock_hash"], facts["config_hash"]):
+        assert value in now
+    assert facts["config_hash"] in said("--stamp", build_stamp())
+    assert "MARK_SECONDS=5.0" in said("--stamp", build_stamp(), "--with-settings")
+    assert "DATABASE_URL" not in said("--with-settings")
+    assert build_stamp() in said("--history")
+    with pytest.raises(CommandError, match="no build with the stamp 00"):
+        said("--stamp", "00")
+
+
+def test_an_order_decided_by_an_earlier_build_is_judged_again_and_names_that_build(
+    gateway: Gateway, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway.tick()
+    with monkeypatch.context() as earlier:
+        earlier.setenv(build_info.SHA_VARIABLE, "build-of-monday")
+        gateway.order("one")
+        stamp = build_stamp()
+    assert (build_info.build_id(), build_stamp()) != ("build-of-monday", stamp)
+    out = StringIO()
+    call_command("replay_decision", f"{gateway.prefix}-one", stdout=out)
+    assert f"allowed, the same as stored by build build-of-monday, stamp {stamp}" in out.getvalue()
+    Order.objects.update(snapshot={"of": "another shape"})
+    with pytest.raises(CommandError, match="1 decision"):
+        call_command("replay_decision", f"{gateway.prefix}-one", stdout=out)
+    assert "stored by build build-of-monday, cannot be judged by this one" in out.getvalue()
+
+
+def test_an_orders_page_shows_build_config_and_lock_hash(gateway: Gateway, broker: Broker) -> None:
+    gateway.tick()
+    gateway.order("one")
+    client = Client()
+    client.force_login(User.objects.create_superuser("ann"))
+    page = client.get(f"/admin/tradingbot/order/{Order.objects.get().pk}/change/").content.decode()
+    facts: dict[str, Any] = build_facts()
+    for value in (facts["build_id"], facts["lock_hash"], facts["config_hash"], build_stamp()):
+        assert value in page
+    listed = client.get("/admin/tradingbot/buildstamp/").content.decode()
+    assert build_stamp() in listed
+    shown = client.get(f"/admin/tradingbot/buildstamp/{build_stamp()}/change/").content.decode()
+    assert facts["config_hash"] in shown and "mark_seconds" in shown
