@@ -15,9 +15,9 @@ from backend.tradingbot.api.schema import REASON, TEXT, body
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
 from backend.tradingbot.core.errors import FieldError, FieldErrors, InvalidInputError, NotFoundError
 from backend.tradingbot.core.parsing import parse_time
-from backend.tradingbot.models import PromotionRequest, Strategy, StrategyBuild
+from backend.tradingbot.models import PromotionBar, PromotionRequest, Strategy, StrategyBuild
 from backend.tradingbot.selectors.evidence import divergence
-from backend.tradingbot.services import promotion
+from backend.tradingbot.services import promotion, promotion_bars
 
 BUILD = OpenApiParameter("build_id", str, description="A registered build; without it, orders that name none.")
 SINCE = OpenApiParameter("since", str, description="RFC 3339; by default when the build's mode began.")
@@ -144,6 +144,39 @@ class Demote(APIView):
         about: dict[str, Any] = {"to": body.get("to"), "reason": body.get("reason"), "actor": caller(request).name}
         done = promotion.demote(_strategy(request, code), body["build_id"], **about, clock=SYSTEM_CLOCK)
         return JsonResponse(shown(done))
+
+
+class PromotionProfiles(APIView):
+    @extend_schema(responses={200: dict}, summary="What each promotion profile asks for, every version of it")
+    def get(self, request: Request) -> JsonResponse:
+        return JsonResponse({"versions": [shown_bar(row) for row in PromotionBar.objects.all()[:1_000]]})
+
+    @extend_schema(request=dict, responses={201: dict}, summary="Set what a step up asks for; asking for less waits")
+    def post(self, request: Request) -> JsonResponse:
+        caller(request).need_role("risk")
+        body = request.data if isinstance(request.data, dict) else {}
+        about: dict[str, Any] = {"actor": caller(request).name, "reason": body.get("reason"), "clock": SYSTEM_CLOCK}
+        asked = {name: value for name, value in body.items() if name not in ("profile", "to_mode", "reason")}
+        row = promotion_bars.set_bar(body.get("profile"), body.get("to_mode"), asked, **about)
+        return JsonResponse(shown_bar(row), status=201)
+
+
+class DecideProfile(APIView):
+    approve = True
+
+    @extend_schema(request=dict, responses={200: dict}, summary="The second person's word on what a step asks for")
+    def post(self, request: Request, number: int) -> JsonResponse:
+        caller(request).need_role("risk")
+        reason = request.data.get("reason") if isinstance(request.data, dict) else None
+        about: dict[str, Any] = {"actor": caller(request).name, "reason": reason, "clock": SYSTEM_CLOCK}
+        return JsonResponse(shown_bar(promotion_bars.decide_bar(number, approve=self.approve, **about)))
+
+
+def shown_bar(row: PromotionBar) -> dict[str, Any]:
+    asks = {name: getattr(row, name) for name in promotion_bars.FIELDS}
+    about = {"id": row.pk, "profile": row.profile, "to_mode": row.to_mode, "version": row.version, "state": row.state}
+    who = {"set_by": row.set_by, "set_at": rfc3339(row.set_at), "reason": row.reason}
+    return {**about, **asks, **who, "decided_by": row.decided_by or None, "decided_at": rfc3339(row.decided_at)}
 
 
 class DivergenceReport(APIView):

@@ -60,6 +60,13 @@ urlpatterns = [
     path("api/v1/strategies/<str:code>/decide", strategies.DecidePromotion.as_view(), name="strategy-decide"),
     path("api/v1/strategies/<str:code>/demote", strategies.Demote.as_view(), name="strategy-demote"),
     path("api/v1/strategies/<str:code>/divergence", strategies.DivergenceReport.as_view(), name="divergence"),
+    path("api/v1/promotion-profiles", strategies.PromotionProfiles.as_view(), name="promotion-profiles"),
+    path("api/v1/promotion-profiles/<int:number>/approve", strategies.DecideProfile.as_view(), name="profile-approve"),
+    path(
+        "api/v1/promotion-profiles/<int:number>/refuse",
+        strategies.DecideProfile.as_view(approve=False),
+        name="profile-refuse",
+    ),
     path("api/v1/limits", limits.Limits.as_view(), name="limits"),
     path("api/v1/limits/history", limits.LimitHistory.as_view(), name="limit-history"),
     path("api/v1/limits/differences", limits.LimitDifferences.as_view(), name="limit-differences"),

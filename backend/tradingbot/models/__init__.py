@@ -31,6 +31,7 @@ from backend.tradingbot.models.market_data import (
 from backend.tradingbot.models.modes import (
     CanaryDay,
     ModeChange,
+    PromotionBar,
     PromotionRequest,
     ShadowExecution,
     ShadowName,
@@ -95,6 +96,7 @@ __all__ = [
     "Order",
     "Permit",
     "Position",
+    "PromotionBar",
     "PromotionRequest",
     "Quarantine",
     "ReconPolicy",

@@ -3,6 +3,7 @@
 Invariants: a build has one mode; a change of mode is append-only evidence; the shadow book is no part of the real one.
 """
 
+import pgtrigger
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
@@ -14,6 +15,7 @@ from backend.tradingbot.models.orders import Order, money
 
 MODES = ["shadow", "canary", "live"]
 REQUEST_STATES = ["waiting", "approved", "refused", "expired"]
+BAR_STATES = ["in_force", "waiting", "refused"]
 SHADOW_STATES = ["open", "filled", "canceled", "expired"]
 
 
@@ -36,6 +38,11 @@ class StrategyBuild(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["strategy", "build_id"], name="strategy_build_once"),
             models.CheckConstraint(condition=Q(mode__in=MODES), name="strategy_build_mode_known"),
+        ]
+        permissions = [
+            ("register_build", "Can register and withdraw builds of strategies"),
+            ("promote_build", "Can ask for promotions, and decide those that others ask for"),
+            ("demote_build", "Can demote a strategy's build at once"),
         ]
 
     def __str__(self) -> str:
@@ -94,6 +101,57 @@ class PromotionRequest(models.Model):
         return f"{self.build} to {self.to_mode}"
 
 
+class PromotionBar(models.Model):
+    """One version of what a profile asks for one step up. A version is never changed but for the word of the second
+    person that it waits for; a step to live always needs two people."""
+
+    profile = models.CharField(max_length=16)
+    to_mode = models.CharField(max_length=6, choices=[(mode, mode) for mode in MODES[1:]])
+    version = models.PositiveIntegerField()
+    min_days = models.PositiveIntegerField()
+    min_orders = models.PositiveIntegerField()
+    max_slippage_bps = models.FloatField(null=True, blank=True, help_text="None: not asked.")
+    max_fill_rate_difference = models.FloatField(null=True, blank=True, help_text="A fraction. None: not asked.")
+    max_hard_verdicts = models.PositiveIntegerField(default=0)
+    max_open_breaks = models.PositiveIntegerField(default=0)
+    second_person = models.BooleanField()
+    state = models.CharField(max_length=8, choices=[(name, name) for name in BAR_STATES])
+    loosens = models.BooleanField()
+    set_by = models.CharField(max_length=120)
+    set_at = models.DateTimeField()
+    reason = models.CharField(max_length=200)
+    decided_by = models.CharField(max_length=120, blank=True)
+    decided_at = models.DateTimeField(null=True, blank=True)
+    decision_reason = models.CharField(max_length=200, blank=True)
+    build_id = models.CharField(max_length=64)
+    build_stamp = models.CharField(max_length=16, blank=True, default=build_stamp)
+
+    class Meta:
+        ordering = ["profile", "to_mode", "-version"]
+        permissions = [("set_promotionbar", "Can set what a promotion asks for, and approve what others set")]
+        constraints = [
+            models.UniqueConstraint(fields=["profile", "to_mode", "version"], name="promotion_bar_version_once"),
+            models.CheckConstraint(condition=Q(to_mode__in=MODES[1:]), name="promotion_bar_mode_known"),
+            models.CheckConstraint(condition=Q(state__in=BAR_STATES), name="promotion_bar_state_known"),
+            models.CheckConstraint(
+                condition=~Q(to_mode="live") | Q(second_person=True), name="promotion_bar_live_needs_two"
+            ),
+            models.CheckConstraint(
+                condition=~Q(decided_by=models.F("set_by")) | Q(decided_by=""),
+                name="promotion_bar_maker_is_not_checker",
+            ),
+        ]
+        triggers = [
+            pgtrigger.ReadOnly(
+                name="promotion_bar_no_change", exclude=["state", "decided_by", "decided_at", "decision_reason"]
+            ),
+            pgtrigger.Protect(name="promotion_bar_no_delete", operation=pgtrigger.Delete),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.profile} to {self.to_mode} v{self.version}"
+
+
 class CanaryDay(models.Model):
     """What a canary really did in one session: orders and notional placed, and the loss as last looked at."""
 
@@ -103,6 +161,8 @@ class CanaryDay(models.Model):
     orders = models.PositiveIntegerField(default=0)
     notional = money(default=0)
     start_value = money(null=True)
+    opening = models.JSONField(default=dict, help_text="Symbol to the price at which what was held began the session.")
+    marks = models.JSONField(default=dict, help_text="Symbol to the price seen last in the session.")
     loss = money(default=0)
 
     class Meta:

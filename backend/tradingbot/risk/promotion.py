@@ -20,6 +20,20 @@ class Bar:
     max_slippage_bps: float | None
     max_fill_rate_difference: float | None
     second_person: bool
+    max_hard_verdicts: int = 0
+    max_open_breaks: int = 0
+
+    def is_loosening(self, after: Bar) -> bool:
+        """Whether ``after`` could let a step pass that this bar refuses."""
+        least = ("min_days", "min_orders", "second_person")
+        most = ("max_slippage_bps", "max_fill_rate_difference", "max_hard_verdicts", "max_open_breaks")
+        return any(getattr(after, name) < getattr(self, name) for name in least) or any(
+            _unbounded(getattr(after, name)) > _unbounded(getattr(self, name)) for name in most
+        )
+
+
+def _unbounded(bound: float | None) -> float:
+    return float("inf") if bound is None else bound
 
 
 @dataclass(frozen=True)
@@ -62,8 +76,8 @@ def judge(bar: Bar, evidence: Evidence) -> list[Condition]:
         at_least("days", bar.min_days, evidence.days),
         at_least("orders", bar.min_orders, evidence.orders),
         *(at_most(name, bound, found) for name, bound, found in bounds if bound is not None),
-        at_most("hard_verdicts", 0, evidence.hard_verdicts),
-        at_most("open_breaks", 0, evidence.open_breaks),
+        at_most("hard_verdicts", bar.max_hard_verdicts, evidence.hard_verdicts),
+        at_most("open_breaks", bar.max_open_breaks, evidence.open_breaks),
         at_most("open_breakers", 0, evidence.open_breakers),
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from backend.tradingbot.core.errors import FieldErrors, InvalidInputError
@@ -24,7 +25,15 @@ ACCOUNT_CHANGES = frozenset(
         "active",
     }
 )
-STRATEGY_CHANGES = frozenset({"name", "active"})
+CANARY = {
+    "canary_allocation": (Decimal(0), Decimal(1)),
+    "canary_lot": (Decimal(0), Decimal(1_000_000)),
+    "canary_max_notional": (Decimal(-1), Decimal(10**12)),
+    "canary_max_loss": (Decimal(0), Decimal(10**12)),
+}
+STRATEGY_CHANGES = frozenset(
+    {"name", "active", "canary_at_least_one_lot", "canary_max_orders", "promotion_profile", *CANARY}
+)
 LONGEST = {"name": 120, "broker_account": 64}
 WHOLE = {"max_tick_age_seconds": 86_400, "max_mark_age_seconds": 604_800, "market_collar_bps": 10_000}
 
@@ -89,8 +98,22 @@ def _check(fields: Mapping[str, Any], *, needed: tuple[str, ...]) -> None:
         value = fields.get(name, 1)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= most:
             errors.add(name, value, f"must be a whole number from 1 to {most}", "see the settings of the account")
+    _check_canary(fields, errors)
     calendar = fields.get("session_calendar", XNYS)
     if calendar not in CALENDARS:
         errors.add("session_calendar", calendar, "is not a known calendar", "use " + ", ".join(CALENDARS))
     if errors:
         raise InvalidInputError(errors.errors)
+
+
+def _check_canary(fields: Mapping[str, Any], errors: FieldErrors) -> None:
+    for name, (above, most) in CANARY.items():
+        value = fields.get(name, most)
+        if not isinstance(value, Decimal) or not value.is_finite() or not above < value <= most:
+            least = "0 or more" if above < 0 else "above 0"
+            errors.add(name, value, f"must be {least} and at most {most}", "send such a number")
+    orders = fields.get("canary_max_orders", 1)
+    if isinstance(orders, bool) or not isinstance(orders, int) or not 0 <= orders <= 1_000_000:
+        errors.add("canary_max_orders", orders, "must be a whole number from 0 to 1000000", "0 places nothing")
+    if not isinstance(fields.get("canary_at_least_one_lot", True), bool):
+        errors.add("canary_at_least_one_lot", fields["canary_at_least_one_lot"], "must be true or false", "send one")

@@ -30,6 +30,7 @@ from backend.tradingbot.services.constraints import refused_by
 from backend.tradingbot.services.limits import start_limits
 from backend.tradingbot.services.locks import FIRM, account_scope, lock_risk
 from backend.tradingbot.services.marking import first_mark
+from backend.tradingbot.services.promotion_bars import check_profile_change, start_profiles
 
 
 def ensure_firm() -> None:
@@ -119,6 +120,7 @@ def create_strategy(
         guard.save()
         TradingState.objects.create(scope=guard.scope)
         now = clock.now()
+        start_profiles(now=now)
         StrategyBuild.objects.create(
             strategy=strategy, mode=mode, mode_since=now, registered_at=now, registered_by=actor
         )
@@ -153,6 +155,7 @@ def change_strategy(
         strategy = Strategy.objects.select_for_update().filter(code=code).first()
         if strategy is None:
             raise NotFoundError(f"there is no strategy {code}", code="strategy_not_found", remedy="see the strategies")
+        check_profile_change(strategy, changes.get("promotion_profile", strategy.promotion_profile))
         _change(firm, strategy, changes, "strategy", actor, reason, clock)
     return strategy
 

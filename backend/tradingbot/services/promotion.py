@@ -13,6 +13,7 @@ from typing import Any
 
 from django.db import transaction
 
+from backend.tradingbot.core.actors import person
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import ConflictError, FieldError, InvalidInputError, NotFoundError
 from backend.tradingbot.execution.routing import Mode
@@ -22,23 +23,10 @@ from backend.tradingbot.risk.promotion import Bar, Condition, judge
 from backend.tradingbot.selectors.evidence import evidence_of
 from backend.tradingbot.services import journal
 from backend.tradingbot.services.locks import FIRM, lock_risk
+from backend.tradingbot.services.promotion_bars import bar_in_force, profiles
 
 BUILD_ID = re.compile(r"[A-Za-z0-9._+-]{1,64}")
 REQUEST_LIVES = timedelta(days=1)
-PROFILES: dict[str, dict[Mode, Bar]] = {
-    "default": {
-        Mode.CANARY: Bar(5, 50, None, None, second_person=False),
-        Mode.LIVE: Bar(10, 100, 10.0, 0.2, second_person=True),
-    },
-    "small_pilot": {
-        Mode.CANARY: Bar(20, 200, None, None, second_person=True),
-        Mode.LIVE: Bar(40, 500, 5.0, 0.1, second_person=True),
-    },
-    "demo": {
-        Mode.CANARY: Bar(0, 1, None, None, second_person=False),
-        Mode.LIVE: Bar(0, 2, None, None, second_person=True),
-    },
-}
 
 
 def register_build(strategy: Strategy, build_id: str, *, actor: str, clock: Clock) -> StrategyBuild:
@@ -154,11 +142,6 @@ def demote(strategy: Strategy, build_id: str, *, to: Any, actor: str, reason: An
         return _change(firm, build, Mode(to), actor, "", why, [], clock, demoted=True)
 
 
-def person(actor: str) -> str:
-    """Who stands behind an actor: ``admin:ann`` and ``key:ann`` are one person when the name is the same."""
-    return actor.partition(":")[2] or actor
-
-
 def need_reason(reason: Any) -> str:
     if not isinstance(reason, str) or not reason.strip() or len(reason) > 200 or not reason.isprintable():
         problem = "must be 1 to 200 printable characters"
@@ -185,14 +168,14 @@ def _judged(build: StrategyBuild, clock: Clock) -> tuple[Mode, list[Condition]]:
 
 
 def _bar(build: StrategyBuild, target: Mode) -> Bar:
-    profile = PROFILES.get(build.strategy.promotion_profile)
-    if profile is None:
+    bar = bar_in_force(build.strategy.promotion_profile, target)
+    if bar is None:
         raise ConflictError(
-            f"{build.strategy.promotion_profile} is not a promotion profile",
+            f"{build.strategy.promotion_profile} is not a promotion profile with a step to {target}",
             code="profile_unknown",
-            remedy="use one of " + ", ".join(PROFILES),
+            remedy="use one of " + ", ".join(profiles()),
         )
-    return profile[target]
+    return bar
 
 
 def _locked(strategy: Strategy, build_id: str) -> StrategyBuild:

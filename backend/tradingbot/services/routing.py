@@ -22,8 +22,8 @@ from backend.tradingbot.selectors.risk import Judged
 
 ZERO = Decimal(0)
 COUNT = """
-INSERT INTO tradingbot_canaryday AS day (account_id, strategy_id, session, orders, notional, loss)
-VALUES (%s, %s, %s, 1, %s, 0)
+INSERT INTO tradingbot_canaryday AS day (account_id, strategy_id, session, orders, notional, loss, opening, marks)
+VALUES (%s, %s, %s, 1, %s, 0, '{}', '{}')
 ON CONFLICT ON CONSTRAINT canary_day_once
 DO UPDATE SET orders = day.orders + 1, notional = day.notional + excluded.notional
 """

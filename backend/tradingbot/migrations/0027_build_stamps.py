@@ -12,7 +12,7 @@ STAMPED = ("breakerevent", "execution", "journalentry", "modechange", "order", "
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tradingbot", "0025_breaker_history"),
+        ("tradingbot", "0026_roles"),
     ]
 
     operations = [
