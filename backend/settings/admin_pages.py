@@ -64,11 +64,16 @@ UNFOLD: dict[str, Any] = {
             {
                 "title": "Books",
                 "items": [
+                    _page("Days closed", "event_available", "reconrun"),
                     _page("Breaks", "difference", "break"),
                     _page("Blocks", "front_hand", "reconciliationblock"),
+                    _page("Affirmations", "draw", "affirmation"),
+                    _page("Statements", "description", "statement"),
+                    _page("CSV mappings", "table_view", "csvmappingversion"),
+                    _page("Rules of closing", "rule_settings", "reconpolicy"),
                     _page("Cash flows", "payments", "cashflow"),
                     _page("Book entries", "post_add", "bookentry"),
-                    _page("Attestations", "draw", "attestation"),
+                    _page("Attestations", "verified_user", "attestation"),
                 ],
             },
             {

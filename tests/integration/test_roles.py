@@ -37,7 +37,10 @@ ADDED_BY = {
 }  # fmt: skip
 DELETED_BY = {"axes_accessattempt": ONLY_ADMIN}
 # Acts that are not the risk role's; every other act is, and nobody else's.
-ACTS = {"apikey_revoke_key": ONLY_ADMIN, "notification_acknowledge": DESK, "user_password_change": ONLY_ADMIN}
+ACTS = {
+    "apikey_revoke_key": ONLY_ADMIN, "notification_acknowledge": DESK, "user_password_change": ONLY_ADMIN,
+    "reconrun_download": ALL, "statement_original": ALL,
+}  # fmt: skip
 # Pages beside the models' own.
 PAGES = {
     "index": ALL, "app_list": ALL, "password_change": ALL, "password_change_done": ALL, "view_on_site": ALL,

@@ -13,7 +13,7 @@ from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.models import Break
 from backend.tradingbot.ops.break_state import RESOLVED
 from backend.tradingbot.selectors.break_pages import UNRESOLVED, of_age
-from backend.tradingbot.selectors.recon_report import AGES, OLDEST
+from backend.tradingbot.selectors.recon_report import AGE_BANDS
 
 NOBODY = "nobody"
 
@@ -48,7 +48,7 @@ class AgeFilter(admin.SimpleListFilter):
     title, parameter_name = "business days", "age"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, name.capitalize()) for name in [*(name for name, _ in AGES), OLDEST]]
+        return [(name, name.capitalize()) for name in AGE_BANDS]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Break]) -> QuerySet[Break]:
         return of_age(queryset, self.value() or "", SYSTEM_CLOCK.now().date())

@@ -19,13 +19,25 @@ from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
 from backend.tradingbot.core.errors import FieldError, FieldErrors, InvalidInputError, NotFoundError
 from backend.tradingbot.core.parsing import parse_time
 from backend.tradingbot.core.values import plain
-from backend.tradingbot.models import Account, Affirmation, Break, ReconciliationBlock, ReconRun
+from backend.tradingbot.models import (
+    Account,
+    Affirmation,
+    Break,
+    CsvMappingVersion,
+    ReconciliationBlock,
+    ReconPolicy,
+    ReconRun,
+    Statement,
+)
 from backend.tradingbot.ops.statements import StatementError
 from backend.tradingbot.selectors.recon_report import age_of, as_dict, report_of
-from backend.tradingbot.services import affirmations, break_workflow, recon, recon_blocks, recon_policies, statements
+from backend.tradingbot.services import affirmations, break_workflow, recon_blocks, recon_policies, statements
+from backend.tradingbot.services.recon_by_hand import run_by_hand
+from backend.tradingbot.services.recon_page import report_page
 
 ACCOUNT = OpenApiParameter("account", str, description="The account's code.")
-RUN = body("account session", account=TEXT, session=DATE, interim={"type": "boolean", "default": False})
+RUN = body("account session", account=TEXT, session=DATE, interim={"type": "boolean", "default": False},
+           reason=REASON)  # fmt: skip
 STEP = body(
     "",
     reason=REASON,
@@ -108,11 +120,11 @@ class Runs(APIView):
     def post(self, request: Request) -> JsonResponse:
         caller(request).need_role("risk", "admin")
         body = _body(request)
-        _known(body, {"account", "session", "interim"})
+        _known(body, {"account", "session", "interim", "reason"})
         account = _account(request, body.get("account"))
-        run = recon.run_session(
+        run = run_by_hand(
             account, _session(body.get("session")), actor=caller(request).name, clock=SYSTEM_CLOCK,
-            interim=body.get("interim") is True,
+            reason=body.get("reason", "asked over the API"), interim=body.get("interim") is True,
         )  # fmt: skip
         return JsonResponse(shown_run(run))
 
@@ -189,6 +201,11 @@ class BreakStep(APIView):
 class Statements(APIView):
     parser_classes = [MultiPartParser, ExactJSONParser]
 
+    @extend_schema(responses={200: dict}, summary="Statements, the newest first", parameters=[ACCOUNT])
+    def get(self, request: Request) -> JsonResponse:
+        rows = _of_account(request, Statement.objects.select_related("account"))
+        return JsonResponse({"statements": [statements.shown(row) for row in rows[:PAGE]]})
+
     @extend_schema(
         request={"multipart/form-data": {"type": "object", "properties": {
             "account": {"type": "string"}, "session": {"type": "string", "format": "date"},
@@ -212,7 +229,26 @@ class Statements(APIView):
         return JsonResponse(statements.shown(found), status=201 if fresh else 200)
 
 
+class OriginalStatement(APIView):
+    @extend_schema(responses={200: bytes}, summary="The statement byte for byte, as it came")
+    def get(self, request: Request, number: int) -> HttpResponse:
+        found = Statement.objects.select_related("account").filter(pk=number).first()
+        if found is None:
+            raise NotFoundError(f"there is no statement {number}", code="statement_not_found",
+                                remedy="see GET recon/statements")  # fmt: skip
+        caller(request).need_account(found.account.code)
+        answer = HttpResponse(statements.original_of(found), content_type="application/octet-stream")
+        answer["Content-Disposition"] = f'attachment; filename="statement-{found.pk}-{found.sha256[:12]}.bin"'
+        return answer
+
+
 class Mappings(APIView):
+    @extend_schema(responses={200: dict}, summary="Every version of every CSV mapping")
+    def get(self, request: Request) -> JsonResponse:
+        rows = CsvMappingVersion.objects.all()[:PAGE]
+        told = [{"name": row.name, "version": row.version, "body": row.body} | _record(row) for row in rows]
+        return JsonResponse({"mappings": told})
+
     @extend_schema(request=dict, responses={201: dict}, summary="Save the next version of a CSV mapping")
     def post(self, request: Request) -> JsonResponse:
         caller(request).need_role("risk", "admin")
@@ -223,6 +259,11 @@ class Mappings(APIView):
 
 
 class Policies(APIView):
+    @extend_schema(responses={200: dict}, summary="Every version of tolerances, severities, fees and signers")
+    def get(self, request: Request) -> JsonResponse:
+        rows = _of_account(request, ReconPolicy.objects.select_related("account"))
+        return JsonResponse({"policies": [_shown_policy(row) | _record(row) for row in rows[:PAGE]]})
+
     @extend_schema(request=dict, responses={201: dict}, summary="Set tolerances, severities, fees and signers")
     def post(self, request: Request) -> JsonResponse:
         caller(request).need_role("risk")
@@ -230,8 +271,16 @@ class Policies(APIView):
         reason, code = body.pop("reason", None), body.pop("account", None)
         account = None if code is None else _account(request, code)
         row = recon_policies.set_policy(account, body, actor=caller(request).name, reason=reason, clock=SYSTEM_CLOCK)
-        told = {name: getattr(row, name) for name in ("version", "tolerances", "warnings", "fees", "second_signer")}
-        return JsonResponse(told | {"account": code, "upload_only": row.upload_only}, status=201)
+        return JsonResponse(_shown_policy(row), status=201)
+
+
+def _shown_policy(row: ReconPolicy) -> dict[str, Any]:
+    names = ("version", "tolerances", "warnings", "fees", "second_signer", "upload_only")
+    return {name: getattr(row, name) for name in names} | {"account": row.account.code if row.account else None}
+
+
+def _record(row: CsvMappingVersion | ReconPolicy) -> dict[str, Any]:
+    return {"reason": row.reason, "created_by": row.created_by, "created_at": rfc3339(row.created_at)}
 
 
 class Blocks(APIView):
@@ -289,8 +338,6 @@ class SignAffirmation(APIView):
 class RunReport(APIView):
     @extend_schema(responses={200: str}, summary="The day's report as one HTML page to keep")
     def get(self, request: Request, run: int) -> HttpResponse:
-        from backend.tradingbot.services.recon_page import report_page
-
         found = ReconRun.objects.select_related("account").filter(pk=run).first()
         if found is None:
             raise NotFoundError(f"there is no run {run}", code="run_not_found", remedy="see GET recon/runs")

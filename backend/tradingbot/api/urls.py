@@ -88,6 +88,7 @@ urlpatterns = [
         name="recon-break-step",
     ),
     path("api/v1/recon/statements", recon.Statements.as_view(), name="recon-statements"),
+    path("api/v1/recon/statements/<int:number>/original", recon.OriginalStatement.as_view(), name="recon-original"),
     path("api/v1/recon/mappings", recon.Mappings.as_view(), name="recon-mappings"),
     path("api/v1/recon/policies", recon.Policies.as_view(), name="recon-policies"),
     path("api/v1/recon/blocks", recon.Blocks.as_view(), name="recon-blocks"),

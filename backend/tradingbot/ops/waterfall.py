@@ -1,6 +1,7 @@
-"""The day's P&L as a waterfall: from the opening equity over every line to the closing, as inline SVG.
+"""The day's P&L as a waterfall: from the opening equity over every line that moved it to the closing, as inline SVG.
 
-Pure text; no script, no style from outside, readable without colour: every bar bears its name and figure.
+Pure text; no script, nothing from outside, readable without colour: every bar bears its name and its figure. The page's
+sheet may colour the classes (up, down, total, wire) for a dark page; without one the fills here hold.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from decimal import Decimal
 from html import escape
 from typing import Any
 
-WIDTH, ROW, LEFT, RIGHT = 720, 26, 150, 130
+WIDTH, ROW, LEFT, RIGHT = 720, 28, 150, 130
 ZERO = Decimal(0)
 
 
@@ -28,16 +29,22 @@ class Bar:
     def end(self) -> Decimal:
         return self.start + self.change
 
+    @property
+    def shown(self) -> str:
+        return f"{self.end:,.2f}" if self.total else f"{self.change:+,.2f}"
+
 
 def bars_of(proof: Mapping[str, Any] | None) -> list[Bar]:
-    """The bars of a proof of equity as a run keeps it; none without one."""
+    """The bars of a proof of equity as a run keeps it; none without one. A line of zero is left out, the unexplained
+    one never."""
     if not proof:
         return []
     level = Decimal(proof["opening"])
     bars = [Bar("opening equity", ZERO, level, total=True)]
     for name, value in [*proof["lines"].items(), ("unexplained", proof["unexplained"])]:
         change = Decimal(value)
-        bars.append(Bar(name.replace("_", " "), level, change))
+        if change or name == "unexplained":
+            bars.append(Bar(name.replace("_", " "), level, change))
         level += change
     return [*bars, Bar("closing equity", ZERO, level, total=True)]
 
@@ -55,21 +62,31 @@ def waterfall_svg(bars: Sequence[Bar]) -> str:
     def x(value: Decimal) -> float:
         return round(LEFT + float((value - low) / span) * room, 1)
 
-    height = ROW * len(bars) + 8
+    told = ", ".join(f"{bar.name} {bar.shown}" for bar in bars)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
-        f'aria-label="P&amp;L waterfall" font-family="sans-serif" font-size="12">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="waterfall" viewBox="0 0 {WIDTH} {ROW * len(bars) + 8}" '
+        f'role="img" aria-label="P&amp;L waterfall: {escape(told)}" font-family="sans-serif" font-size="13">'
     ]
     for number, bar in enumerate(bars):
         top = number * ROW + 4
         start, end = (x(low), x(bar.end)) if bar.total else (x(bar.start), x(bar.end))
-        fill = "#64748b" if bar.total else ("#15803d" if bar.change >= 0 else "#b91c1c")
-        width = max(abs(end - start), 1.5)
-        shown = f"{bar.end if bar.total else bar.change:+,.2f}" if not bar.total else f"{bar.end:,.2f}"
+        name, fill = _look(bar)
+        text, width = f'y="{top + 16}" fill="currentColor"', max(abs(end - start), 1.5)
+        parts.append(f'<text x="{LEFT - 8}" {text} text-anchor="end">{escape(bar.name)}</text>')
         parts.append(
-            f'<text x="{LEFT - 8}" y="{top + 15}" text-anchor="end" fill="currentColor">{escape(bar.name)}</text>'
+            f'<rect class="{name}" x="{min(start, end)}" y="{top + 3}" width="{width}" height="{ROW - 9}" '
+            f'fill="{fill}" rx="2"/>'
         )
-        parts.append(f'<rect x="{min(start, end)}" y="{top + 3}" width="{width}" height="{ROW - 8}" fill="{fill}"/>')
-        parts.append(f'<text x="{WIDTH - RIGHT + 8}" y="{top + 15}" fill="currentColor">{escape(shown)}</text>')
+        parts.append(f'<text x="{WIDTH - RIGHT + 8}" {text}>{escape(bar.shown)}</text>')
+        if number + 1 < len(bars):
+            parts.append(
+                f'<line class="wire" x1="{end}" x2="{end}" y1="{top + ROW - 6}" y2="{top + ROW + 3}" stroke="#94a3b8"/>'
+            )
     parts.append("</svg>")
     return "".join(parts)
+
+
+def _look(bar: Bar) -> tuple[str, str]:
+    if bar.total:
+        return "total", "#64748b"
+    return ("up", "#15803d") if bar.change >= 0 else ("down", "#b91c1c")

@@ -11,7 +11,7 @@ from django.db.models.functions import Coalesce, TruncDate
 from backend.tradingbot.data.calendar import CALENDARS, previous_session, session_on
 from backend.tradingbot.models import Break
 from backend.tradingbot.ops.recon_kinds import BreakKind
-from backend.tradingbot.selectors.recon_report import AGES, OLDEST
+from backend.tradingbot.selectors.recon_report import AGE_BANDS, AGES
 
 UNRESOLVED = ("open", "assigned")
 MOST_PARTNERS = 200
@@ -23,10 +23,9 @@ PAIRS = {
 
 def of_age(rows: QuerySet[Break], band: str, today: date) -> QuerySet[Break]:
     """Those of an age band, each by the calendar of its account; an unknown band is every age."""
-    bands = [name for name, _ in AGES] + [OLDEST]
-    if band not in bands:
+    if band not in AGE_BANDS:
         return rows
-    place = bands.index(band)
+    place = AGE_BANDS.index(band)
     rows = rows.annotate(since=Coalesce("session", TruncDate("opened_at")))
     wanted = Q(pk__in=[])
     for calendar in CALENDARS:

@@ -15,6 +15,20 @@ from backend.tradingbot.ops.waterfall import Bar, bars_of
 
 AGES = (("new", 0), ("1 day", 1), ("2-5 days", 5))
 OLDEST = "over 5 days"
+AGE_BANDS = [*(name for name, _ in AGES), OLDEST]
+
+
+@dataclass(frozen=True)
+class KindRow:
+    """The breaks of one kind that stand: how many of each age, and the dollars at stake."""
+
+    kind: str
+    ages: list[int]
+    value: Decimal
+
+    @property
+    def count(self) -> int:
+        return sum(self.ages)
 
 
 @dataclass(frozen=True)
@@ -24,8 +38,7 @@ class Report:
     run: ReconRun
     statements: list[Statement]
     breaks: list[tuple[Break, int]]
-    by_kind: list[tuple[str, int, Decimal]]
-    by_age: list[tuple[str, int]]
+    kinds: list[KindRow]
     bars: list[Bar]
     affirmation: Affirmation | None
     blocks: list[ReconciliationBlock]
@@ -33,6 +46,16 @@ class Report:
     @property
     def matched(self) -> int:
         return int(sum(self.run.counts.get("matched", {}).values()))
+
+    @property
+    def standing(self) -> list[Break]:
+        return [row for row, _ in self.breaks if row.status != "closed"]
+
+    @property
+    def by_age(self) -> list[tuple[str, int]]:
+        """How many stand of each age; an age that none has is left out."""
+        told = [(name, sum(row.ages[place] for row in self.kinds)) for place, name in enumerate(AGE_BANDS)]
+        return [(name, count) for name, count in told if count]
 
 
 def age_of(found: Break, today: date) -> int:
@@ -53,35 +76,42 @@ def breaks_of(run: ReconRun) -> list[Break]:
     rows = Break.objects.select_related("account").filter(account=run.account)
     stood = rows.exclude(status="closed").exclude(session__gt=run.session)
     seen = rows.filter(status="closed", last_session=run.session)
-    return sorted({row.pk: row for row in (*stood, *seen)}.values(), key=lambda row: (row.kind, row.subject))
+    return sorted(
+        {row.pk: row for row in (*stood, *seen)}.values(),
+        key=lambda row: (row.status == "closed", row.severity, -row.value, row.kind, row.subject),
+    )
 
 
 def report_of(run: ReconRun) -> Report:
     found = [(row, age_of(row, run.session)) for row in breaks_of(run)]
-    standing = [(row, age) for row, age in found if row.status != "closed"]
-    kinds = Counter(row.kind for row, _ in standing)
-    values = {kind: sum((row.value for row, _ in standing if row.kind == kind), Decimal(0)) for kind in kinds}
-    bands = Counter(age_band(age) for _, age in standing)
-    order = [name for name, _ in AGES] + [OLDEST]
     signed = Affirmation.objects.filter(account=run.account, session=run.session, replaced_at=None).first()
     return Report(
-        run, list(run.statements.all()), found, [(kind, kinds[kind], values[kind]) for kind in sorted(kinds)],
-        [(name, bands[name]) for name in order if bands[name]], bars_of(run.proofs.get("equity")), signed,
+        run, list(run.statements.all()), found, _kinds([pair for pair in found if pair[0].status != "closed"]),
+        bars_of(run.proofs.get("equity")), signed,
         list(ReconciliationBlock.objects.filter(account=run.account, session=run.session).order_by("id")),
     )  # fmt: skip
+
+
+def _kinds(standing: list[tuple[Break, int]]) -> list[KindRow]:
+    """One row a kind, the most dollars first."""
+    counted = Counter((row.kind, age_band(age)) for row, age in standing)
+    worth: dict[str, Decimal] = {}
+    for row, _ in standing:
+        worth[row.kind] = worth.get(row.kind, Decimal(0)) + row.value
+    rows = [KindRow(kind, [counted[kind, band] for band in AGE_BANDS], value) for kind, value in worth.items()]
+    return sorted(rows, key=lambda row: (-row.value, row.kind))
 
 
 def summary_lines(run: ReconRun) -> tuple[str, list[str]]:
     """The subject and the text of the day's summary."""
     report = report_of(run)
-    standing = [row for row, _ in report.breaks if row.status != "closed"]
-    subject = f"{run.account.code} {run.session}: {run.state}, {len(standing)} open breaks"
+    subject = f"{run.account.code} {run.session}: {run.state}, {len(report.standing)} open breaks"
     lines = [f"{run.account.code}, session {run.session}: {run.state}", ""]
     if run.failure:
         lines += [f"Problem: {run.failure}", ""]
     lines.append(f"Executions matched: {report.matched} of {run.counts.get('ours', 0)} here")
-    for kind, count, value in report.by_kind:
-        lines.append(f"Open {kind}: {count}, {plain(value)} dollars")
+    for row in sorted(report.kinds, key=lambda row: row.kind):
+        lines.append(f"Open {row.kind}: {row.count}, {plain(row.value)} dollars")
     equity = run.proofs.get("equity")
     if equity:
         lines += ["", f"Equity: {equity['opening']} -> {equity['closing']}"]
@@ -97,7 +127,10 @@ def as_dict(report: Report) -> dict[str, Any]:
     return {
         "matched": report.matched,
         "counts": report.run.counts,
-        "breaks_by_kind": [{"kind": k, "count": n, "value": plain(value)} for k, n, value in report.by_kind],
+        "breaks_by_kind": [
+            {"kind": row.kind, "count": row.count, "value": plain(row.value)}
+            for row in sorted(report.kinds, key=lambda row: row.kind)
+        ],
         "breaks_by_age": [{"age": name, "count": count} for name, count in report.by_age],
         "proofs": report.run.proofs,
         "pnl": report.run.pnl,

@@ -1,28 +1,137 @@
-"""The day's report as one self-contained page: nothing is loaded from anywhere, so that it can be kept and printed."""
+"""The day's report as one self-contained page: nothing is loaded from anywhere, so that it can be kept and printed.
+
+The same content stands in the admin; the figures are written out here once, so that both say the same.
+"""
 
 from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
 from django.template.loader import render_to_string
 from django.utils.safestring import mark_safe
 
 from backend.tradingbot.core.clock import rfc3339
-from backend.tradingbot.models import ReconRun
+from backend.tradingbot.models import Affirmation, ReconRun
 from backend.tradingbot.ops.waterfall import waterfall_svg
-from backend.tradingbot.selectors.recon_report import report_of
+from backend.tradingbot.selectors.recon_report import AGE_BANDS, Report, report_of
+from backend.tradingbot.services.affirmations import is_signed
 
-
-def report_context(run: ReconRun) -> dict[str, object]:
-    report = report_of(run)
-    chart = mark_safe(waterfall_svg(report.bars))
-    equity = run.proofs.get("equity")
-    return {
-        "run": run, "report": report, "chart": chart, "equity": equity, "cut": rfc3339(run.cut),
-        "ours": run.proofs.get("ours", []), "theirs": run.proofs.get("theirs", []),
-        "lines": run.pnl.get("lines", []), "options": run.pnl.get("options", []),
-        "unmarked": run.pnl.get("unmarked", []), "unexplained": run.proofs.get("unexplained"),
-    }  # fmt: skip
+SHEET = Path(__file__).resolve().parents[1] / "static/tradingbot/recon.css"
+PNL_COLUMNS = ("realized_fifo", "realized_average", "unrealized_change", "dividends", "fees", "total")
+GREEK_COLUMNS = ("actual", "delta", "gamma", "vega", "theta", "residual")
 
 
 def report_page(run: ReconRun) -> str:
     """HTML with its style and its chart inside."""
-    return render_to_string("recon/report.html", report_context(run))
+    sheet = mark_safe(SHEET.read_text())
+    return render_to_string("recon/report.html", {**report_context(run), "sheet": sheet})
+
+
+def report_context(run: ReconRun) -> dict[str, Any]:
+    report = report_of(run)
+    pnl, proofs = run.pnl, run.proofs
+    return {
+        "run": run, "report": report, "cut": rfc3339(run.cut), "bands": AGE_BANDS,
+        "verdict": verdict_of(report), "tiles": tiles_of(report), "chart": mark_safe(waterfall_svg(report.bars)),
+        "proofs": proof_tables(proofs), "unexplained": money(proofs.get("unexplained")),
+        "kinds": [(row, money(row.value)) for row in report.kinds],
+        "breaks": [(row, age, money(row.value)) for row, age in report.breaks],
+        "lines": [(line, [money(line.get(name)) for name in PNL_COLUMNS]) for line in pnl.get("lines", [])],
+        "options": [
+            (line, [figure(line.get(name), 4) for name in GREEK_COLUMNS]) for line in pnl.get("options") or []
+        ],
+        "unmarked": pnl.get("unmarked", []), "signed": signature_of(report.affirmation),
+    }  # fmt: skip
+
+
+def figure(raw: Any, places: int) -> str:
+    """``84750.125`` -> ``84,750.125``: exact, with at least ``places`` decimals; empty where nothing is told."""
+    if raw is None or raw == "":
+        return ""
+    value = Decimal(str(raw)).normalize()
+    exponent = value.as_tuple().exponent
+    return f"{value:,.{max(places, -exponent if isinstance(exponent, int) else 0)}f}"
+
+
+def money(raw: Any) -> str:
+    return figure(raw, 2)
+
+
+def verdict_of(report: Report) -> tuple[str, str]:
+    """The first thing to know, as tone and sentence: may the account trade next, and if not, why."""
+    run, stands = report.run, [block for block in report.blocks if block.lifted_at is None]
+    if run.state in ("failed", "incomplete", "running"):
+        return "bad", f"The session is not closed: {run.failure or run.state}."
+    if stands and stands[-1].waived_until is not None:
+        return "warn", f"Blocked, and waived until {stands[-1].waived_until:%Y-%m-%d %H:%M} UTC."
+    if stands:
+        return "bad", f"The next session is blocked: {stands[-1].reason}."
+    if report.standing:
+        return "warn", f"The next session is free; {len(report.standing)} breaks stand that only warn."
+    return "good", "Both sides agree. The next session is free."
+
+
+def tiles_of(report: Report) -> list[dict[str, str]]:
+    """Five figures that tell the day."""
+    run, equity = report.run, report.run.proofs.get("equity")
+    theirs = run.counts.get("theirs", 0)
+    critical = sum(row.severity == "critical" for row in report.standing)
+    at_stake = money(sum((row.value for row in report.standing), Decimal(0)))
+    change = None if not equity else Decimal(equity["closing"]) - Decimal(equity["opening"])
+    left = Decimal(run.proofs.get("unexplained") or 0)
+    tone, signed = signature_of(report.affirmation)
+    return [
+        _tile("Executions matched", f"{report.matched:,}", f"{run.counts.get('ours', 0):,} here, {theirs:,} there"),
+        _tile("Breaks that stand", str(len(report.standing)), f"{critical} critical, ${at_stake}",
+              "bad" if critical else "warn" if report.standing else "good"),
+        _tile("Change of equity", "unknown" if change is None else f"{change:+,.2f}",
+              f"to ${money(equity['closing'])}" if equity else "a side's equity is not known"),
+        _tile("Unexplained", money(left), "by fills, entries, marks and breaks", "bad" if left else "good"),
+        _tile("Affirmed", {"good": "yes", "bad": "overdue"}.get(tone, "not yet"), signed, tone),
+    ]  # fmt: skip
+
+
+def _tile(name: str, value: str, note: str, tone: str = "") -> dict[str, str]:
+    return {"name": name, "value": value, "note": note, "tone": tone}
+
+
+def signature_of(found: Affirmation | None) -> tuple[str, str]:
+    """Tone and words of who has signed the day's figures."""
+    if found is None:
+        return "", "nothing to sign yet"
+    names = " and ".join(name for name in (found.signed_by, found.second_by) if name)
+    if is_signed(found):
+        return "good", f"by {names}"
+    due = f"due {found.due_at:%Y-%m-%d %H:%M} UTC"
+    waits = f"by {names}; a second person has to sign, {due}" if names else due
+    return ("bad", f"{waits}, overdue") if found.alerted_at else ("warn", waits)
+
+
+def proof_tables(proofs: dict[str, Any]) -> list[dict[str, Any]]:
+    """Equity, cash and positions as tables: opening, every line, what is unexplained, closing; both sides by row."""
+    sides = [("ours", proofs.get("ours", [])), ("the broker's", proofs.get("theirs", []))]
+    cash = [(f"Cash, {side}", proof) for side, told in sides for proof in told if proof["name"] == "cash"]
+    held = [(f"{proof['name']}, {side}", proof) for side, told in sides for proof in told if proof["name"] != "cash"]
+    held.sort(key=lambda pair: pair[0])
+    equity = [("Equity", proofs["equity"])] if proofs.get("equity") else []
+    tables = (("Equity", equity, 2), ("Cash", cash, 2), ("Positions", held, 0))
+    return [_table(title, rows, places) for title, rows, places in tables if rows]
+
+
+def _table(title: str, rows: list[tuple[str, dict[str, Any]]], places: int) -> dict[str, Any]:
+    names = list(dict.fromkeys(name for _, proof in rows for name in proof["lines"]))
+    return {
+        "title": title,
+        "unit": "dollars" if places else "shares or contracts",
+        "columns": [name.replace("_", " ") for name in names],
+        "rows": [
+            {
+                "name": name, "opening": figure(proof["opening"], places), "closing": figure(proof["closing"], places),
+                "cells": [figure(proof["lines"].get(column), places) for column in names],
+                "unexplained": figure(proof["unexplained"], places), "holds": not Decimal(proof["unexplained"]),
+            }
+            for name, proof in rows
+        ],
+    }  # fmt: skip
