@@ -7,10 +7,10 @@ import time
 
 from rich.console import Console
 
-from ops.demo import breakers, orders, outages
+from ops.demo import breakers, day, orders, outages
 from ops.demo.stage import Surprise, open_stage
 
-SCENES = [*orders.SCENES, *breakers.SCENES, *outages.SCENES]
+SCENES = [*orders.SCENES, *breakers.SCENES, *outages.SCENES, *day.SCENES]
 
 
 def main() -> int:
