@@ -7,8 +7,10 @@ from datetime import timedelta
 import pytest
 
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
+from backend.tradingbot.core.errors import NotAllowedError
 from backend.tradingbot.models import BookEntry, Break, BreakEvent, JournalEntry, Match, ReconciliationBlock
 from backend.tradingbot.selectors.blocks import open_blocks
+from backend.tradingbot.services import break_workflow as work
 from tests.integration.desk_admin import listed, page, person, risk, text_of, trader, viewer
 from tests.integration.recon_house import MONDAY, TUESDAY, D, House, noon
 
@@ -55,6 +57,8 @@ def test_two_people_resolve_a_break_and_the_block_goes(house, wire):
     own = ann.post(page(wire, "close_break"), {"reason": "me too"})
     assert (own.status_code, "cannot close it" in text_of(own)) == (422, True)
     assert blocked(house)
+    with pytest.raises(NotAllowedError):
+        work.close(wire.pk, actor="key:Ann", reason="by another door", clock=house.clock)
     asked = text_of(ben.get(page(wire, "close_break")))
     assert "admin:ann: a wire fee" in asked
     assert "correction: -250 dollars" in asked

@@ -9,7 +9,9 @@ from datetime import timedelta
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
+from backend.tradingbot.admin import recon_runs
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
+from backend.tradingbot.core.errors import NotAllowedError
 from backend.tradingbot.models import (
     Affirmation,
     Break,
@@ -19,10 +21,13 @@ from backend.tradingbot.models import (
     ReconRun,
     Statement,
 )
+from backend.tradingbot.selectors.metrics_state import reconciliation
+from backend.tradingbot.services import affirmations
 from backend.tradingbot.services.keys import create_key
+from backend.tradingbot.services.recon_blocks import disable_next_day, lift_block, waive_block
 from backend.tradingbot.services.recon_page import report_page
 from tests.integration.desk_admin import listed, page, risk, text_of, trader, viewer
-from tests.integration.recon_house import MONDAY, TUESDAY, House
+from tests.integration.recon_house import MONDAY, TUESDAY, WEDNESDAY, House, noon
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ADDRESS = re.compile(r"""(?:src|href|url)\s*[=(]\s*["']?(?:https?:)?//""")
@@ -117,14 +122,14 @@ def test_the_report_escapes_what_a_stranger_wrote(house):
     house.trade(MONDAY)
     house.upload(MONDAY, name="<script>alert(1).json")
     house.after_close(MONDAY)
-    kept = report_page(house.run(MONDAY))
+    kept = report_page(house.run(MONDAY), now=house.clock.now())
     assert "&lt;script&gt;alert(1)" in kept
     assert "<script" not in kept
 
 
 def test_a_day_that_agrees_says_so_and_its_proofs_add_up_on_the_page(house):
     house.trade(MONDAY)
-    kept = report_page(house.close(MONDAY))
+    kept = report_page(house.close(MONDAY), now=house.clock.now())
     assert "Both sides agree. The next session is free." in kept
     assert 'class="recon-number bad"' not in kept
     for figure in ("100,000.00", "-15,000.00", "85,000.00", "AAPL, ours", "AAPL, the broker&#x27;s"):
@@ -259,7 +264,7 @@ def test_tolerances_and_severities_change_by_version_and_the_next_run_keeps_whic
     house.their_cash -= 250
     run = house.close(MONDAY)
     assert run.severities == {"version": "main 2", "warnings": ["cash"]}
-    assert "that only warn" in report_page(run)
+    assert "that only warn" in report_page(run, now=house.clock.now())
 
 
 # -- affirmation
@@ -331,3 +336,58 @@ def test_what_the_pages_show_the_api_shows_as_well(house, client):
                         headers={"Authorization": f"Bearer {keys['risk']}"})  # fmt: skip
     assert (asked.status_code, asked.json()["attempts"]) == (200, 2)
     assert JournalEntry.objects.filter(kind="recon_asked", actor="key:risk", data__reason="once more").exists()
+
+
+def test_a_day_that_one_of_two_has_signed_is_told_as_overdue(two_sign):
+    two_sign.trade(MONDAY)
+    two_sign.close(MONDAY)
+    row = Affirmation.objects.get()
+
+    def overdue(moment):
+        told = {metric.name: metric for metric in reconciliation(moment)}
+        return [sample.value for sample in told["tradingbot_affirmations_overdue"].samples]
+
+    late = row.due_at + timedelta(minutes=1)
+    assert (overdue(row.due_at), overdue(late)) == ([0], [1])
+    affirmations.sign(row.pk, sha256=row.sha256, actor="ann", clock=two_sign.clock)
+    assert overdue(late) == [1]
+    for same in ("Ann", "key:ann", "admin:ann"):
+        with pytest.raises(NotAllowedError):
+            affirmations.sign(row.pk, sha256=row.sha256, actor=same, clock=two_sign.clock)
+    affirmations.sign(row.pk, sha256=row.sha256, actor="ben", clock=two_sign.clock)
+    assert overdue(late) == [0]
+
+
+def test_a_day_of_very_many_breaks_is_shown_in_part_and_kept_whole(house, monkeypatch):
+    for minute in (1, 2, 3):
+        house.tell(house.report(house.order(at=noon(MONDAY)), 10, "150.00", noon(MONDAY, minute)))
+    run = house.close(MONDAY)
+    monkeypatch.setattr(recon_runs, "MOST_BREAKS", 2)
+    vera = viewer()
+    subjects = list(Break.objects.values_list("subject", flat=True))
+    shown, kept = text_of(vera.get(page(run))), text_of(vera.get(page(run, "download")))
+    assert sum(subject in shown for subject in subjects) == 2
+    assert "And 1 more that weigh less" in shown
+    assert all(subject in kept for subject in subjects)
+
+
+def test_the_report_never_calls_a_blocked_account_free(house):
+    """Not when another day's block stands, not when a waiver is over, and not while it is closed on nothing."""
+    house.trade(MONDAY)
+    house.close(MONDAY)
+    block = disable_next_day(house.account, MONDAY, "the desk moves", actor="ann", clock=house.clock)
+    house.trade(TUESDAY, qty=1)
+    run, now = house.close(TUESDAY), house.clock.now()
+    assert "The next session is blocked: the desk moves" in report_page(run, now=now)
+    until = now + timedelta(hours=2)
+    waive_block(block.pk, until=until, actor="ann", reason="known", clock=house.clock)
+    assert "waived until" in report_page(run, now=now)
+    over = report_page(run, now=until)
+    assert "The next session is blocked: the desk moves" in over
+    lift_block(block.pk, actor="ann", reason="moved", clock=house.clock)
+    assert "The next session is free" in report_page(run, now=until)
+    house.after_close(WEDNESDAY)
+    failed = house.run(WEDNESDAY)
+    kept = report_page(failed, now=house.clock.now())
+    assert "The session is not closed" in kept
+    assert '<strong class="bad">unknown</strong>' in kept

@@ -23,6 +23,7 @@ from backend.tradingbot.admin.evidence import EvidenceAdmin, actor_of, may
 from backend.tradingbot.admin.rendering import label
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.models import Affirmation
+from backend.tradingbot.selectors.recon_runs import SIGNED
 from backend.tradingbot.services import affirmations
 from backend.tradingbot.services.recon_page import figure
 
@@ -66,12 +67,11 @@ class WaitingFilter(admin.SimpleListFilter):
         return [("waits", "Waits"), ("overdue", "Overdue"), ("signed", "Signed")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Affirmation]) -> QuerySet[Affirmation]:
-        signed = Q(needs_second=False) & ~Q(signed_by="") | ~Q(second_by="")
         stands = Q(replaced_at=None)
         wanted = {
-            "waits": stands & ~signed,
-            "overdue": stands & ~signed & Q(due_at__lt=SYSTEM_CLOCK.now()),
-            "signed": stands & signed,
+            "waits": stands & ~SIGNED,
+            "overdue": stands & ~SIGNED & Q(due_at__lt=SYSTEM_CLOCK.now()),
+            "signed": stands & SIGNED,
         }.get(self.value() or "")
         return queryset if wanted is None else queryset.filter(wanted)
 

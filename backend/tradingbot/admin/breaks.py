@@ -27,6 +27,7 @@ from backend.tradingbot.admin.entering import enter, row_of
 from backend.tradingbot.admin.evidence import EvidenceAdmin, actor_of, may
 from backend.tradingbot.admin.rendering import facts, label
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
+from backend.tradingbot.core.people import same_person
 from backend.tradingbot.core.values import plain
 from backend.tradingbot.models import BookEntry, Break, BreakEvent, Match
 from backend.tradingbot.ops.break_state import NEXT, RESOLVED, BreakStatus, BreakStep
@@ -201,7 +202,7 @@ class BreakAdmin(EvidenceAdmin):
             "sides": [(name, _figure(a), _figure(b), _figure(c)) for name, a, b, c in side_by_side(row)],
             "would_book": would_book(row),
             "waits_for_second": resolved,
-            "is_maker": resolved and row.resolved_by.casefold() == actor.casefold(),
+            "is_maker": resolved and same_person(row.resolved_by, actor),
             "history": BreakEvent.objects.filter(found_break=row).order_by("-id")[:200],
             "matches": Match.objects.filter(found_break=row),
             "entries": BookEntry.objects.filter(found_break=row),

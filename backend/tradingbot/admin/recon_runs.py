@@ -27,6 +27,7 @@ from backend.tradingbot.services.recon_by_hand import run_by_hand
 from backend.tradingbot.services.recon_page import report_context, report_page
 
 START = "tradingbot.start_reconrun"
+MOST_BREAKS = 500
 STATES = {"completed": "success", "interim": "info", "running": "info", "incomplete": "danger", "failed": "danger"}
 
 
@@ -63,7 +64,8 @@ class ReconRunAdmin(EvidenceAdmin):
         css = {"all": ["tradingbot/recon.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ReconRun]:
-        return listed(super().get_queryset(request))
+        """Without the figures of a whole day, which a list does not show."""
+        return listed(super().get_queryset(request)).defer("opening", "closing", "proofs", "pnl", "watermarks")
 
     @display(description="State", ordering="state")
     def badge(self, row: ReconRun) -> SafeString:
@@ -100,13 +102,15 @@ class ReconRunAdmin(EvidenceAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         row = self.get_object(request, object_id)
-        shown = {} if row is None else {**report_context(row), "in_admin": True}
+        shown = (
+            {} if row is None else {**report_context(row, now=SYSTEM_CLOCK.now(), most=MOST_BREAKS), "in_admin": True}
+        )
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **shown})
 
     @action(description="Download the report", url_path="report", icon="download", permissions=["view"])
     def download(self, request: HttpRequest, object_id: str) -> HttpResponse:
         row: ReconRun = row_of(self, request, object_id)
-        answer = HttpResponse(report_page(row), content_type="text/html; charset=utf-8")
+        answer = HttpResponse(report_page(row, now=SYSTEM_CLOCK.now()), content_type="text/html; charset=utf-8")
         answer["Content-Disposition"] = f'attachment; filename="recon-{row.account.code}-{row.session}.html"'
         return answer
 

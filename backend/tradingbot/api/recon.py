@@ -342,7 +342,7 @@ class RunReport(APIView):
         if found is None:
             raise NotFoundError(f"there is no run {run}", code="run_not_found", remedy="see GET recon/runs")
         caller(request).need_account(found.account.code)
-        answer = HttpResponse(report_page(found), content_type="text/html; charset=utf-8")
+        answer = HttpResponse(report_page(found, now=SYSTEM_CLOCK.now()), content_type="text/html; charset=utf-8")
         answer["Content-Disposition"] = f'attachment; filename="recon-{found.account.code}-{found.session}.html"'
         return answer
 

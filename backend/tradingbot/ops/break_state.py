@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from backend.tradingbot.core.errors import ConflictError, NotAllowedError
+from backend.tradingbot.core.people import same_person
 
 
 class BreakStatus(StrEnum):
@@ -66,8 +67,8 @@ def next_break_status(status: str, step: BreakStep) -> BreakStatus:
 
 
 def check_second_person(maker: str, checker: str) -> None:
-    """Raises NotAllowedError ``maker_is_checker`` when both are the same person."""
-    if maker.strip().casefold() == checker.strip().casefold():
+    """Raises NotAllowedError ``maker_is_checker`` when both are the same person, by whatever door."""
+    if same_person(maker, checker):
         raise NotAllowedError(
             f"{checker} has resolved it and cannot close it", code="maker_is_checker", remedy="ask a second person"
         )

@@ -28,6 +28,7 @@ from backend.tradingbot.risk.exposure import BETA, DELTA, GAMMA, NET, THETA, VEG
 from backend.tradingbot.risk.limits import SHARED
 from backend.tradingbot.selectors.closing_days import missed_sessions, reconciled_through
 from backend.tradingbot.selectors.limits import limits_in_force
+from backend.tradingbot.selectors.recon_runs import SIGNED
 
 TWO_SIDED = {
     "delta": (DELTA, "portfolio_delta_max"),
@@ -103,11 +104,11 @@ def reconciliation(now: datetime) -> Iterator[Metric]:
         ["account"],
         [([code], (now - at).total_seconds()) for code, at in last if at is not None],
     )
-    late = Affirmation.objects.filter(signed_at=None, replaced_at=None, due_at__lt=now)
+    late = Affirmation.objects.filter(~SIGNED, replaced_at=None, due_at__lt=now)
     counts = dict(late.values_list("account__code").annotate(Count("id")))
     yield gauge(
         "affirmations_overdue",
-        "Days that nobody has signed by their deadline.",
+        "Days that were not signed, by as many people as have to, until their deadline.",
         ["account"],
         [([a.code], counts.get(a.code, 0)) for a in accounts],
     )

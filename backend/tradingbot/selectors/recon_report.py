@@ -8,6 +8,8 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+from django.db.models import Q
+
 from backend.tradingbot.core.values import plain
 from backend.tradingbot.data.calendar import OutsideCalendarError, business_days_between
 from backend.tradingbot.models import Affirmation, Break, ReconciliationBlock, ReconRun, Statement
@@ -73,7 +75,7 @@ def age_band(days: int) -> str:
 
 def breaks_of(run: ReconRun) -> list[Break]:
     """The breaks that stood at this session: found by then, and not closed before it was."""
-    rows = Break.objects.select_related("account").filter(account=run.account)
+    rows = Break.objects.select_related("account").filter(account=run.account).defer("carry", "effects", "notes")
     stood = rows.exclude(status="closed").exclude(session__gt=run.session)
     seen = rows.filter(status="closed", last_session=run.session)
     return sorted(
@@ -88,8 +90,15 @@ def report_of(run: ReconRun) -> Report:
     return Report(
         run, list(run.statements.all()), found, _kinds([pair for pair in found if pair[0].status != "closed"]),
         bars_of(run.proofs.get("equity")), signed,
-        list(ReconciliationBlock.objects.filter(account=run.account, session=run.session).order_by("id")),
+        _blocks(run),
     )  # fmt: skip
+
+
+def _blocks(run: ReconRun) -> list[ReconciliationBlock]:
+    """Those that this session placed, and every other by then that still stands."""
+    of_this = Q(session=run.session)
+    of_others = Q(lifted_at=None) & (Q(session=None) | Q(session__lte=run.session))
+    return list(ReconciliationBlock.objects.filter(of_this | of_others, account=run.account).order_by("id"))
 
 
 def _kinds(standing: list[tuple[Break, int]]) -> list[KindRow]:

@@ -7,15 +7,17 @@ from django.db.models.functions import Coalesce
 
 from backend.tradingbot.models import Affirmation, Break, ReconRun
 
+# Signed by as many people as have to sign.
+SIGNED = Q(needs_second=False) & ~Q(signed_by="") | ~Q(second_by="")
+
 
 def listed(rows: QuerySet[ReconRun]) -> QuerySet[ReconRun]:
     """``rows`` with ``critical`` and ``warnings`` (breaks found by that session which stand) and ``affirmed``."""
     stood = Break.objects.filter(account=OuterRef("account")).exclude(status="closed")
     found = stood.exclude(session__gt=OuterRef("session")).order_by().values("account")
     signed = Affirmation.objects.filter(
-        Q(needs_second=False) & ~Q(signed_by="") | ~Q(second_by=""),
-        account=OuterRef("account"), session=OuterRef("session"), replaced_at=None,
-    )  # fmt: skip
+        SIGNED, account=OuterRef("account"), session=OuterRef("session"), replaced_at=None
+    )
     counts = {
         name: Coalesce(Subquery(found.filter(severity=severity).annotate(count=Count("pk")).values("count")[:1]), 0)
         for name, severity in (("critical", "critical"), ("warnings", "warning"))

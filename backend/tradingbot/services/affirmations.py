@@ -16,6 +16,7 @@ from django.db import transaction
 from backend.tradingbot.core.clock import Clock, rfc3339
 from backend.tradingbot.core.errors import ConflictError, NotAllowedError, NotFoundError
 from backend.tradingbot.core.ids import digest
+from backend.tradingbot.core.people import same_person
 from backend.tradingbot.models import Affirmation, ReconRun
 from backend.tradingbot.ops.recon_close import Closing, closing_json
 from backend.tradingbot.services import journal
@@ -76,7 +77,7 @@ def _check(found: Affirmation, sha256: str, actor: str) -> None:
         raise ConflictError("these are not the figures that stand", code="affirmation_hash", remedy="read them again")
     if is_signed(found):
         raise ConflictError("it is signed already", code="affirmation_signed", remedy="nothing is to do")
-    if found.signed_by.casefold() == actor.casefold():
+    if found.signed_by and same_person(found.signed_by, actor):
         raise NotAllowedError("one person signs once", code="maker_is_checker", remedy="ask a second person")
 
 

@@ -5,6 +5,7 @@ The same content stands in the admin; the figures are written out here once, so 
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,26 +24,30 @@ PNL_COLUMNS = ("realized_fifo", "realized_average", "unrealized_change", "divide
 GREEK_COLUMNS = ("actual", "delta", "gamma", "vega", "theta", "residual")
 
 
-def report_page(run: ReconRun) -> str:
+def report_page(run: ReconRun, *, now: datetime) -> str:
     """HTML with its style and its chart inside."""
     sheet = mark_safe(SHEET.read_text())
-    return render_to_string("recon/report.html", {**report_context(run), "sheet": sheet})
+    return render_to_string("recon/report.html", {**report_context(run, now=now), "sheet": sheet})
 
 
-def report_context(run: ReconRun) -> dict[str, Any]:
+def report_context(run: ReconRun, *, now: datetime, most: int | None = None) -> dict[str, Any]:
+    """What the templates show; of the breaks at most ``most``, the weightiest first, and how many are left out."""
     report = report_of(run)
+    shown = report.breaks[:most]
     pnl, proofs = run.pnl, run.proofs
     return {
         "run": run, "report": report, "cut": rfc3339(run.cut), "bands": AGE_BANDS,
-        "verdict": verdict_of(report), "tiles": tiles_of(report), "chart": mark_safe(waterfall_svg(report.bars)),
+        "verdict": verdict_of(report, now), "tiles": tiles_of(report, now),
+        "chart": mark_safe(waterfall_svg(report.bars)),
         "proofs": proof_tables(proofs), "unexplained": money(proofs.get("unexplained")),
         "kinds": [(row, money(row.value)) for row in report.kinds],
-        "breaks": [(row, age, money(row.value)) for row, age in report.breaks],
+        "breaks": [(row, age, money(row.value)) for row, age in shown],
+        "left_out": len(report.breaks) - len(shown),
         "lines": [(line, [money(line.get(name)) for name in PNL_COLUMNS]) for line in pnl.get("lines", [])],
         "options": [
             (line, [figure(line.get(name), 4) for name in GREEK_COLUMNS]) for line in pnl.get("options") or []
         ],
-        "unmarked": pnl.get("unmarked", []), "signed": signature_of(report.affirmation),
+        "unmarked": pnl.get("unmarked", []), "signed": signature_of(report.affirmation, now), "now": rfc3339(now),
     }  # fmt: skip
 
 
@@ -59,36 +64,39 @@ def money(raw: Any) -> str:
     return figure(raw, 2)
 
 
-def verdict_of(report: Report) -> tuple[str, str]:
+def verdict_of(report: Report, now: datetime) -> tuple[str, str]:
     """The first thing to know, as tone and sentence: may the account trade next, and if not, why."""
     run, stands = report.run, [block for block in report.blocks if block.lifted_at is None]
     if run.state in ("failed", "incomplete", "running"):
         return "bad", f"The session is not closed: {run.failure or run.state}."
-    if stands and stands[-1].waived_until is not None:
-        return "warn", f"Blocked, and waived until {stands[-1].waived_until:%Y-%m-%d %H:%M} UTC."
+    acting = [block for block in stands if block.waived_until is None or block.waived_until <= now]
+    if acting:
+        return "bad", f"The next session is blocked: {acting[-1].reason}."
     if stands:
-        return "bad", f"The next session is blocked: {stands[-1].reason}."
+        until = min(block.waived_until for block in stands if block.waived_until is not None)
+        return "warn", f"Blocked ({stands[-1].reason}), and waived until {until:%Y-%m-%d %H:%M} UTC."
     if report.standing:
         return "warn", f"The next session is free; {len(report.standing)} breaks stand that only warn."
     return "good", "Both sides agree. The next session is free."
 
 
-def tiles_of(report: Report) -> list[dict[str, str]]:
+def tiles_of(report: Report, now: datetime) -> list[dict[str, str]]:
     """Five figures that tell the day."""
     run, equity = report.run, report.run.proofs.get("equity")
     theirs = run.counts.get("theirs", 0)
     critical = sum(row.severity == "critical" for row in report.standing)
     at_stake = money(sum((row.value for row in report.standing), Decimal(0)))
     change = None if not equity else Decimal(equity["closing"]) - Decimal(equity["opening"])
-    left = Decimal(run.proofs.get("unexplained") or 0)
-    tone, signed = signature_of(report.affirmation)
+    left = money(run.proofs.get("unexplained"))
+    tone, signed = signature_of(report.affirmation, now)
     return [
         _tile("Executions matched", f"{report.matched:,}", f"{run.counts.get('ours', 0):,} here, {theirs:,} there"),
         _tile("Breaks that stand", str(len(report.standing)), f"{critical} critical, ${at_stake}",
               "bad" if critical else "warn" if report.standing else "good"),
         _tile("Change of equity", "unknown" if change is None else f"{change:+,.2f}",
               f"to ${money(equity['closing'])}" if equity else "a side's equity is not known"),
-        _tile("Unexplained", money(left), "by fills, entries, marks and breaks", "bad" if left else "good"),
+        _tile("Unexplained", left or "unknown", "by fills, entries, marks and breaks",
+              "bad" if not left or Decimal(run.proofs["unexplained"]) else "good"),
         _tile("Affirmed", {"good": "yes", "bad": "overdue"}.get(tone, "not yet"), signed, tone),
     ]  # fmt: skip
 
@@ -97,7 +105,7 @@ def _tile(name: str, value: str, note: str, tone: str = "") -> dict[str, str]:
     return {"name": name, "value": value, "note": note, "tone": tone}
 
 
-def signature_of(found: Affirmation | None) -> tuple[str, str]:
+def signature_of(found: Affirmation | None, now: datetime) -> tuple[str, str]:
     """Tone and words of who has signed the day's figures."""
     if found is None:
         return "", "nothing to sign yet"
@@ -106,7 +114,7 @@ def signature_of(found: Affirmation | None) -> tuple[str, str]:
         return "good", f"by {names}"
     due = f"due {found.due_at:%Y-%m-%d %H:%M} UTC"
     waits = f"by {names}; a second person has to sign, {due}" if names else due
-    return ("bad", f"{waits}, overdue") if found.alerted_at else ("warn", waits)
+    return ("bad", f"{waits}, overdue") if found.due_at < now else ("warn", waits)
 
 
 def proof_tables(proofs: dict[str, Any]) -> list[dict[str, Any]]:

@@ -42,7 +42,7 @@ class Command(BaseCommand):
             subject, lines = summary_lines(run)
             self.stdout.write("\n".join([subject, *lines]))
             if options["report"]:
-                options["report"].write_text(report_page(run))
+                options["report"].write_text(report_page(run, now=SYSTEM_CLOCK.now()))
                 self.stdout.write(f"the report is in {options['report']}")
             if run.state not in ("completed", "interim"):
                 raise CommandError(f"the session is {run.state}: {run.failure}")
