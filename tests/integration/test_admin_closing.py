@@ -67,7 +67,7 @@ def test_a_run_is_started_by_hand_with_a_reason_and_ends_on_its_report(house):
     assert (run.state, run.started_by) == ("completed", "admin:ann")
     told = JournalEntry.objects.get(kind="recon_asked", data__session=str(MONDAY))
     assert (told.actor, told.data["reason"]) == ("admin:ann", "the file came late")
-    for text in ("The next session is blocked", "1 open breaks: 1 cash", "84,750.00", "-250.00", "P&amp;L waterfall",
+    for text in ("The next session is blocked", "1 open break: 1 cash", "84,750.00", "-250.00", "P&amp;L waterfall",
                  page(Break.objects.get()), Statement.objects.get().sha256):  # fmt: skip
         assert text in shown, text
     again = ann.post(page(run, "run_again"), asked(house), follow=True)

@@ -76,7 +76,7 @@ def test_a_lost_fill_blocks_until_it_is_booked_late_and_then_clears_by_itself(ho
     house.tell_order(order)
     run = house.close(MONDAY)
     assert (run.state, standing()) == ("completed", [("missing_internal", lost.execution_id)])
-    assert blocks(house) == ["1 open breaks: 1 missing_internal"]
+    assert blocks(house) == ["1 open break: 1 missing_internal"]
     assert run.proofs["theirs"][0]["unexplained"] == "0"
     found = Break.objects.get()
     assert (found.value, found.effects["moves"]) == (D("15000"), [{"symbol": "AAPL", "qty": "100", "cash": "-15000"}])
@@ -100,7 +100,7 @@ def test_an_empty_or_missing_statement_is_a_break_and_a_block_and_never_flat(hou
     house.after_close(MONDAY)
     run = house.run(MONDAY)
     assert (run.state, standing()) == ("failed", [("stale_or_incomplete_source", f"statement {MONDAY} source")])
-    assert blocks(house) == ["1 open breaks: 1 stale_or_incomplete_source"]
+    assert blocks(house) == ["1 open break: 1 stale_or_incomplete_source"]
     house.upload(MONDAY, b"{}")
     run = house.run(MONDAY)
     assert run.state == "incomplete"
@@ -166,7 +166,7 @@ def test_a_correction_of_the_statement_reopens_and_closes_what_it_explains(house
     assert standing() == [("price", fill.execution_id)]
     assert Break.objects.count() == 1
     assert [event.kind for event in BreakEvent.objects.all()] == ["opened", "cleared", "reopened"]
-    assert blocks(house) == ["1 open breaks: 1 price"]
+    assert blocks(house) == ["1 open break: 1 price"]
 
 
 def charge(house, name, day, amount):

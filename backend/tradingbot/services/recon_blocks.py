@@ -63,7 +63,8 @@ def settle_blocks(row: RiskRow, session: date, *, actor: str, now: datetime) -> 
     kinds = list(blocking_breaks(row.account).values_list("kind", flat=True))  # type: ignore[arg-type]
     if kinds:
         counted = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
-        place(row, session, f"{len(kinds)} open breaks: {counted}", actor=RECONCILIATION, now=now)
+        word = "break" if len(kinds) == 1 else "breaks"
+        place(row, session, f"{len(kinds)} open {word}: {counted}", actor=RECONCILIATION, now=now)
         return True
     own = ReconciliationBlock.objects.filter(account=row.account, lifted_at__isnull=True, placed_by=RECONCILIATION)
     for block in own.filter(session__lte=session):
