@@ -5,17 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from unfold.decorators import display
+from unfold.paginator import InfinitePaginator
 
 from backend.tradingbot.admin.builds import BUILD_FACTS
 from backend.tradingbot.admin.evidence import EvidenceAdmin, EvidenceInline
 from backend.tradingbot.admin.rendering import decision_table, folded, label
-from backend.tradingbot.models import Execution, Order, Position
+from backend.tradingbot.models import Account, Execution, Order, Position
+from backend.tradingbot.selectors.order_story import order_story
 
 STATUS_LABELS = {
     "filled": "success",
@@ -28,6 +31,8 @@ STATUS_LABELS = {
     "rejected": "danger",
     "never_arrived": "danger",
 }
+
+LEVELS = dict.fromkeys(("in_doubt", "never_arrived"), "danger") | {"denied": "warning", "rejected": "warning"}
 
 
 class ExecutionInline(EvidenceInline):
@@ -53,9 +58,11 @@ class OrderAdmin(EvidenceAdmin):
     ]
     list_filter = ["status", "side", "account", "strategy"]
     list_select_related = ["account", "strategy"]
-    search_fields = ["client_order_id", "broker_order_id", "trace_id", "symbol"]
+    search_fields = ["client_order_id__exact", "broker_order_id__exact", "symbol__exact", "trace_id__exact"]
+    search_help_text = "A whole client order id, broker's id, symbol or trace id"
     inlines = [ExecutionInline]
-    change_form_before_template = "admin/tradingbot/decision.html"
+    change_form_before_template = "admin/tradingbot/order_now.html"
+    paginator = InfinitePaginator
     hidden = ["decision", "status", "snapshot"]
     build_time, lock_hash, config_hash = BUILD_FACTS
     groups = [
@@ -66,6 +73,31 @@ class OrderAdmin(EvidenceAdmin):
         ("What the broker said", ["evidence"]),
         ("What the decision saw", ["seen"]),
     ]
+
+    class Media:
+        js = ["tradingbot/live.js"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Order]:
+        """A list never loads what was seen and said: that is most of a row."""
+        rows = super().get_queryset(request)
+        match = request.resolver_match
+        is_list = match is not None and str(match.url_name).endswith("_changelist")
+        return rows.defer("snapshot", "evidence") if is_list else rows
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Order], search_term: str
+    ) -> tuple[QuerySet[Order], bool]:
+        """By the first of the fields that knows the term, each by its index as far as there is one."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        accounts = list(Account.objects.values_list("pk", flat=True))
+        for field in ("client_order_id", "broker_order_id"):
+            found = queryset.filter(account__in=accounts, **{field: term})
+            if found.exists():
+                return found, False
+        is_trace = len(term) == 32 and all(letter in "0123456789abcdef" for letter in term)
+        return queryset.filter(**({"trace_id": term} if is_trace else {"symbol": term})), False
 
     @display(description="Status", label=STATUS_LABELS, ordering="status")
     def state(self, row: Order) -> str:
@@ -95,7 +127,9 @@ class OrderAdmin(EvidenceAdmin):
     ) -> HttpResponse:
         row = self.get_object(request, object_id)
         decision = {} if row is None else row.decision
-        shown = {"decision": decision, "decision_table": decision_table(decision)}
+        shown: dict[str, Any] = {"decision": decision, "decision_table": decision_table(decision)}
+        if row is not None:
+            shown |= {"story": order_story(row), "status_level": LEVELS.get(row.status, "normal")}
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **shown})
 
 
@@ -104,7 +138,12 @@ class ExecutionAdmin(EvidenceAdmin):
     list_display = ["execution_id", "account", "order", "symbol", "side", "qty", "price", "occurred_at"]
     list_filter = ["side", "account"]
     list_select_related = ["order", "account"]
-    search_fields = ["execution_id", "order__client_order_id", "symbol"]
+    search_fields = ["execution_id__exact", "symbol__exact"]
+    search_help_text = "A whole execution id or symbol; an order's executions stand on its page"
+    paginator = InfinitePaginator
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Execution]:
+        return super().get_queryset(request).defer("order__decision", "order__snapshot", "order__evidence")
 
 
 @admin.register(Position)
@@ -112,4 +151,5 @@ class PositionAdmin(EvidenceAdmin):
     list_display = ["symbol", "account", "qty", "avg_price", "realized_pnl"]
     list_filter = ["account"]
     list_select_related = ["account"]
-    search_fields = ["symbol"]
+    search_fields = ["symbol__exact"]
+    paginator = InfinitePaginator

@@ -23,6 +23,7 @@ class JournalEntry(models.Model):
         ordering = ["chain", "seq"]
         verbose_name_plural = "journal entries"
         constraints = [models.UniqueConstraint(fields=["chain", "seq"], name="journal_entry_seq_once")]
+        indexes = [models.Index(fields=["subject"], name="journal_entry_subject")]
         triggers = append_only("journal")
 
     def __str__(self) -> str:
