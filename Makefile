@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: up demo manage test chaos soak bench check audit sbom system lock clean help
+.PHONY: up demo manage test chaos soak bench screenshots check audit sbom system lock clean help
 
 help:
 	@echo "make up     run the whole stack in the foreground (PORT=$(PORT), STATE_DIR=$(STATE_DIR)); Ctrl-C stops it"
@@ -16,6 +16,7 @@ help:
 	@echo "make chaos  kill and break everything while orders flow, then compare the books (CHAOS_SEED=1; about 20 minutes)"
 	@echo "make soak   the tests that make test runs with reduced counts, with the full ones"
 	@echo "make bench  the benchmarks; one JSON line a figure in STATE_DIR/bench.jsonl"
+	@echo "make screenshots  pictures of every page, of a day on a throw-away stack, into docs/images"
 	@echo "make check  format, lint, types, import contracts, missing migrations, compose and workflow files, audits"
 	@echo "make audit  security audits of code, dependencies, licences, workflows and settings; waivers in ops/waivers.toml"
 	@echo "make sbom   the bill of materials of what the image installs, as sbom.cdx.json (CycloneDX)"
@@ -53,6 +54,10 @@ soak: $(STAMP)
 
 bench: $(STAMP)
 	@STATE_DIR=$(STATE_DIR) $(PY) -m tests.bench
+
+# Pictures of the control room on a throw-away stack (SHOTS names another folder).
+screenshots: $(STAMP)
+	@$(PY) -m ops.screenshots
 
 # What must come from the system (ops/apt.txt): installed where make is root and has apt, else one line says how.
 system: $(STAMP)

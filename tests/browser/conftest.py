@@ -53,11 +53,12 @@ def visit(browser: Browser, live_server: Any) -> Iterator[Callable[..., Visitor]
 
 @pytest.fixture
 def sign_in(visit: Callable[..., Visitor]) -> SignIn:
-    """``sign_in("risk")``: somebody of that role, signed in; ``name`` makes another person of the same role."""
+    """``sign_in("risk")``: somebody of that role, signed in; ``name`` makes another person of the same role, and
+    ``rights`` are what only that person may."""
 
-    def as_role(role: str, name: str = "", **options: Any) -> Visitor:
+    def as_role(role: str, name: str = "", rights: tuple[str, ...] = (), **options: Any) -> Visitor:
         visitor = visit(**options)
-        visitor.context.add_cookies([session_cookie(user_of(role, name), visitor.url)])  # type: ignore[list-item]
+        visitor.context.add_cookies([session_cookie(user_of(role, name, rights), visitor.url)])  # type: ignore[list-item]
         return visitor
 
     return as_role

@@ -12,18 +12,22 @@ PASSWORD = "a long password of tests"
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
-def user_of(role: str, name: str = "") -> User:
-    """The user ``name`` (else the role's own), made when it is not there."""
+def user_of(role: str, name: str = "", rights: tuple[str, ...] = ()) -> User:
+    """The user ``name`` (else the role's own) in the group of ``role``, made when it is not there.
+
+    ``rights`` are permissions that only this person has; ``superuser`` is a role of its own here.
+    """
     from django.contrib.auth.models import Group, Permission, User
 
     name = name or f"{role}-person"
     known = User.objects.filter(username=name).first()
     if known is not None:
         return known
+    if role == "superuser":
+        return User.objects.create_superuser(name, password=PASSWORD)
     user = User.objects.create_user(name, password=PASSWORD, is_staff=True)
     user.groups.add(Group.objects.get(name=role))
-    if role == "risk":  # given to a person by name, as here
-        user.user_permissions.add(Permission.objects.get(codename="force_reset_breaker"))
+    user.user_permissions.set(Permission.objects.filter(codename__in=rights))
     return user
 
 

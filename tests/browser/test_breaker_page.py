@@ -49,7 +49,7 @@ def test_trip_order_refused_reset_refused_in_the_cooldown_and_forced(sign_in, ho
     act(page, "Reset", "Reset account:main", "all is well")
     page.get_by_text("the cooldown runs for another").wait_for()
     assert page.locator("input[name=force]").count() == 0
-    boss = sign_in("admin")
+    boss = sign_in("risk", "chief", rights=("force_reset_breaker",))
     page = boss.open(address(breaker))
     act(page, "Reset", "Reset account:main", "all is well", force=True)
     page.get_by_text("is closed again (forced)").wait_for()
