@@ -11,6 +11,7 @@ from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from backend.tradingbot.admin import overview as pages
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.models import (
     AccountExposure,
@@ -167,3 +168,14 @@ def test_only_what_changed_is_sent_again_and_nothing_outside_ones_permissions(cl
     assert other.content.decode().count("<section") == 1 and 'id="cr-doubt"' in other.content.decode()
     client.logout()
     assert client.get("/admin/overview/").status_code == 302
+
+
+def test_a_read_that_does_not_come_back_binds_no_other_request(client, monkeypatch):
+    monkeypatch.setattr(pages, "SHARED_SECONDS", 0.01)
+    monkeypatch.setattr(pages, "PATIENCE_SECONDS", 0.01)
+    client.force_login(User.objects.create_superuser("boss"))
+    with pages._shared._lock:
+        assert client.get("/admin/overview/").status_code == 503
+        page = client.get("/admin/").content.decode()
+    assert 'id="cr-stops"' in page and "fills itself in" in page
+    assert client.get("/admin/overview/").status_code == 200

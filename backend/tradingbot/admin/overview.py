@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -21,10 +21,12 @@ from django.utils.safestring import SafeString
 from backend.tradingbot.admin.evidence import may
 from backend.tradingbot.admin.live import changed, whole
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
+from backend.tradingbot.core.errors import UnavailableError
+from backend.tradingbot.infra.build_info import build_id, build_timestamp
 from backend.tradingbot.selectors.overview import Overview, overview
 from backend.tradingbot.selectors.overview_stops import Stop
 
-SHARED_SECONDS = 0.5
+SHARED_SECONDS, PATIENCE_SECONDS = 0.5, 5.0
 PARTS = {  # the part and the permission without which it is not shown
     "stops": "",
     "first_steps": "view_account",
@@ -61,13 +63,20 @@ class _Shared:
         self._read: dict[bool, tuple[float, Overview, dict[Any, dict[str, SafeString]]]] = {}
 
     def get(self, everything: bool, afresh: bool) -> tuple[Overview, dict[Any, dict[str, SafeString]]]:
-        with self._lock:
+        """Raises UnavailableError when another read is still not back: a slow database must not bind every thread of
+        the process, which takes orders as well."""
+        if not self._lock.acquire(timeout=PATIENCE_SECONDS if afresh else SHARED_SECONDS):
+            raise UnavailableError("the overview is being read and not back yet", code="overview_busy")
+        try:
             known = self._read.get(everything)
             if not afresh and known is not None and 0 <= SYSTEM_CLOCK.monotonic() - known[0] < SHARED_SECONDS:
                 return known[1], known[2]
-            found = overview(SYSTEM_CLOCK.now(), mark_seconds=settings.TRADINGBOT.mark_seconds, all_accounts=everything)
+            mark_seconds = settings.TRADINGBOT.mark_seconds
+            found = overview(SYSTEM_CLOCK.now(), mark_seconds=mark_seconds, all_accounts=everything)
             self._read[everything] = (SYSTEM_CLOCK.monotonic(), found, {})
             return found, self._read[everything][2]
+        finally:
+            self._lock.release()
 
 
 _shared = _Shared()
@@ -108,21 +117,29 @@ def _link(stop: Stop, allowed: frozenset[str]) -> str | None:
 
 def index_context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """What the first page needs (``UNFOLD["DASHBOARD_CALLBACK"]``)."""
-    found, parts = board(request, afresh=True)
     everything = "?accounts=all" if request.GET.get("accounts") == "all" else ""
+    try:
+        found, parts = board(request, afresh=True)
+        as_of, html = found.as_of, whole(parts, says={"stops": found.headline})
+    except UnavailableError as error:  # the parts fill themselves in as soon as a read comes back
+        messages.warning(request, f"{error.message}; the page fills itself in when it is.")
+        as_of, html = SYSTEM_CLOCK.now(), whole(dict.fromkeys(PARTS, SafeString("")), says={})
     return context | {
         "title": "Overview",
-        "parts": whole(parts, says={"stops": found.headline}),
+        "parts": html,
         "parts_url": reverse("overview") + everything,
-        "as_of": found.as_of,
-        "build": found.build,
-        "built_at": found.built_at,
+        "as_of": as_of,
+        "build": build_id(),
+        "built_at": build_timestamp(),
     }
 
 
 def changed_parts(request: HttpRequest) -> HttpResponse:
     """The parts that differ from those named in ``X-Known`` (``name=digest``, comma between); 204 when none does."""
-    found, parts = board(request, afresh=False)
+    try:
+        found, parts = board(request, afresh=False)
+    except UnavailableError as error:
+        return HttpResponse(error.message, status=503)
     return changed(request, parts, as_of=found.as_of, says={"stops": found.headline})
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 from django.db import connection
 
-from backend.tradingbot.infra.build_info import build_id, build_timestamp
 from backend.tradingbot.models import Heartbeat, LimitVersion, Order, StrategyBuild
 from backend.tradingbot.risk.exact_number import exact_from_text
 from backend.tradingbot.risk.exposure import BETA, DELTA, GAMMA, THETA, VEGA
@@ -106,8 +105,6 @@ class Process:
 @dataclass(frozen=True)
 class Overview:
     as_of: datetime
-    build: str
-    built_at: str
     stops: list[Stop]
     accounts: list[AccountLine]
     accounts_more: int
@@ -149,8 +146,6 @@ def overview(now: datetime, *, mark_seconds: float, all_accounts: bool = False) 
     decisions = last_decisions()
     return Overview(
         as_of=now,
-        build=build_id(),
-        built_at=build_timestamp(),
         stops=standing_stops(now, lines, [(row[0], row[1], row[13], row[14], row[15]) for row in rows], feed_lines),
         accounts=shown,
         accounts_more=len(ranked) - len(shown),

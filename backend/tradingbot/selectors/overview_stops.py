@@ -74,7 +74,7 @@ def _kill_switch() -> Iterable[Stop]:
 
 def _breakers(now: datetime) -> Iterable[Stop]:
     rows = Breaker.objects.filter(tripped_at__isnull=False).order_by("-tripped_at")
-    second = getattr(settings.TRADINGBOT, "reset_second_person", False)
+    second = settings.TRADINGBOT.reset_second_person
     for row in rows.only("id", "scope", "reason", "tripped_at", "cooldown_sec")[:MOST]:
         assert row.tripped_at is not None
         over = row.tripped_at + timedelta(seconds=row.cooldown_sec)
