@@ -136,7 +136,7 @@ def posts_around_a_trip(gateway, monkeypatch, round_name=""):
     """Eight posters race one trip, and dwell between decision and send. The orders sent after it was answered."""
     gateway.tick()
     decide, place = orders._decide, orders._place
-    answered, stop = threading.Event(), threading.Event()
+    answered, stop, placed = threading.Event(), threading.Event(), threading.Event()
     answered_at: list[float] = []
     late: list[str] = []
 
@@ -155,13 +155,15 @@ def posts_around_a_trip(gateway, monkeypatch, round_name=""):
         time.sleep(GAP * poster / 8)  # so that some are in the gap at any moment
         while not stop.is_set():
             codes.append(gateway.order(f"{round_name}{poster}-{len(codes)}", qty="1").status_code)
+            if codes[-1] == 201:
+                placed.set()
         return codes
 
     monkeypatch.setattr(orders, "_decide", decide_and_dwell)
     monkeypatch.setattr(orders, "_place", note_and_place)
     with ThreadPoolExecutor(8) as pool:
         posters = [pool.submit(keep_posting, poster) for poster in range(8)]
-        time.sleep(2 * GAP)
+        assert placed.wait(30)
         trip_it = gateway.call("POST", "breakers/account:main/trip", {"reason": "race"}, token=gateway.risk)
         answered_at.append(time.monotonic())
         answered.set()
