@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from backend.tradingbot.core.errors import InvalidInputError
+from backend.tradingbot.ops.recon_books import ExpectedFees
 from backend.tradingbot.ops.recon_breaks import FoundBreak
 from backend.tradingbot.ops.recon_engine import Day, reconcile_day
 from backend.tradingbot.ops.recon_frames import Books, as_text, frame, from_text
@@ -295,10 +296,14 @@ def fee(name, amount, day=DAY):
 def test_fees_on_schedule_are_adopted_and_others_are_a_break_with_the_difference():
     expected = {DAY: D("1.25")}
     good = run(
-        books(), books(cash="99998.75", activities=[fee("f1", "-1.00"), fee("f2", "-0.25")]), fees_expected=expected
+        books(),
+        books(cash="99998.75", activities=[fee("f1", "-1.00"), fee("f2", "-0.25")]),
+        fees=ExpectedFees(fresh=expected),
     )
     assert (keys(good), [each.activity_id for each in good.adopted]) == ([], ["f1", "f2"])
-    (found,) = run(books(), books(cash="99998", activities=[fee("f1", "-2.00")]), fees_expected=expected).breaks
+    (found,) = run(
+        books(), books(cash="99998", activities=[fee("f1", "-2.00")]), fees=ExpectedFees(fresh=expected)
+    ).breaks
     assert (found.kind, found.subject, found.difference, found.value) == (
         "fee",
         "fees of 2026-01-05",
@@ -310,14 +315,14 @@ def test_fees_on_schedule_are_adopted_and_others_are_a_break_with_the_difference
 
 def test_commissions_on_the_executions_are_fees_too():
     theirs = books([trade(1, fee=D("1.00"))], cash=84_999)
-    good = run(books([trade(1)]), theirs, fees_expected={DAY: D("1.00")})
+    good = run(books([trade(1)]), theirs, fees=ExpectedFees(fresh={DAY: D("1.00")}))
     assert (keys(good), [each.amount for each in good.adopted]) == ([], [D("-1.00")])
     assert keys(run(books([trade(1)]), theirs)) == [("fee", "fees of 2026-01-05")]
 
 
 def test_fees_that_are_due_and_were_not_charged_are_a_break():
     before = date(2026, 1, 2)
-    result = run(books(), books(), fees_expected={before: D("3.00"), DAY: D("1.00")}, fees_due=frozenset({before}))
+    result = run(books(), books(), fees=ExpectedFees({before: D("3.00")}, {DAY: D("1.00")}, frozenset({before})))
     assert keys(result) == [("fee", "fees of 2026-01-02")]
 
 

@@ -46,6 +46,9 @@ class Break(models.Model):
     resolution = models.CharField(max_length=500, blank=True, help_text="The reason given by who resolved it.")
     closed_at = models.DateTimeField(null=True, blank=True)
     closed_by = models.CharField(max_length=120, blank=True)
+    cleared_session = models.DateField(
+        null=True, blank=True, help_text="The session whose run no longer found it and closed it."
+    )
     notes = models.JSONField(default=list, blank=True, help_text="[{at, by, text}], oldest first.")
     trace_id = models.CharField(max_length=32, blank=True)
     build_id = models.CharField(max_length=64)

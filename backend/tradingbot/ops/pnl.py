@@ -43,10 +43,13 @@ class PnlLine:
     fees: Decimal = ZERO
 
     @property
+    def gain(self) -> Decimal | None:
+        """What its price and its trades made, dividends and fees left out."""
+        return None if self.unrealized_change is None else self.realized_fifo + self.unrealized_change
+
+    @property
     def total(self) -> Decimal | None:
-        if self.unrealized_change is None:
-            return None
-        return self.realized_fifo + self.unrealized_change + self.dividends + self.fees
+        return None if self.gain is None else self.gain + self.dividends + self.fees
 
 
 @dataclass(frozen=True)

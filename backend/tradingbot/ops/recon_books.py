@@ -6,8 +6,8 @@ position or a cash break; a section that one side did not tell is not compared, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
@@ -30,47 +30,76 @@ _SETTLES_ITSELF = (ActivityKind.DIVIDEND, ActivityKind.INTEREST)
 
 
 @dataclass(frozen=True)
+class ExpectedFees:
+    """Dollars by the session that earned them: ``open`` from the runs before, ``fresh`` from what this statement tells;
+    ``due`` are the sessions whose fees should have been charged by now."""
+
+    open: Mapping[date, Decimal] = field(default_factory=dict)
+    fresh: Mapping[date, Decimal] = field(default_factory=dict)
+    due: frozenset[date] = frozenset()
+
+    def expected(self, day: date) -> Decimal:
+        return self.open.get(day, ZERO) + self.fresh.get(day, ZERO)
+
+    def is_right(self, day: date, told: Decimal, tolerances: Tolerances) -> bool:
+        """What is charged is all of the day, or all that was known of it before this statement."""
+        known = self.open.get(day, ZERO)
+        return abs(told - self.expected(day)) <= tolerances.fee or (
+            known > tolerances.fee and abs(told - known) <= tolerances.fee
+        )
+
+    def left(self, charged: Mapping[date, Decimal], tolerances: Tolerances) -> dict[date, Decimal]:
+        """What is still to come after ``charged``: the days that no charge was about, and what came late for a day
+        that was charged without it."""
+        days = {day: self.expected(day) for day in sorted({*self.open, *self.fresh}) if day not in charged}
+        for day, told in charged.items():
+            late = self.fresh.get(day, ZERO)
+            if late > tolerances.fee and abs(told - self.open.get(day, ZERO)) <= tolerances.fee:
+                days[day] = late
+        return days
+
+
+@dataclass(frozen=True)
 class ActivityResult:
     adopted: tuple[Activity, ...]
     breaks: tuple[FoundBreak, ...]
 
 
 def compare_activities(
-    theirs: pl.DataFrame, booked: frozenset[str], held: frozenset[str], fees_expected: Mapping[date, Decimal],
-    session: date, fees_due: frozenset[date], tolerances: Tolerances,
-) -> ActivityResult:  # fmt: skip
-    """What to adopt and what to ask about. ``held`` are the symbols with a position or a trade in the session;
-    ``fees_expected`` by the session that earned them; ``fees_due`` are the sessions whose fees are due by now."""
+    theirs: pl.DataFrame, booked: frozenset[str], held: frozenset[str], fees: ExpectedFees, tolerances: Tolerances
+) -> ActivityResult:
+    """What to adopt and what to ask about. ``held`` are the symbols with a position or a trade in the session."""
     adopted: list[Activity] = []
     breaks: list[FoundBreak] = []
-    fresh = [row for row in theirs.sort("activity_id").iter_rows(named=True) if row["activity_id"] not in booked]
-    for row in fresh:
-        if row["kind"] == ActivityKind.FEE:
+    rows = list(theirs.sort("activity_id").iter_rows(named=True))
+    for row in rows:
+        if row["kind"] == ActivityKind.FEE or row["activity_id"] in booked:
             continue
         if row["kind"] in _SETTLES_ITSELF and (not row["symbol"] or row["symbol"] in held) and not row["qty"]:
             adopted.append(_activity(row))
         else:
             breaks.append(_activity_break(row))
-    fees = compare_fees(
-        [row for row in fresh if row["kind"] == ActivityKind.FEE], fees_expected, session, fees_due, tolerances
-    )
-    return ActivityResult((*adopted, *fees.adopted), (*breaks, *fees.breaks))
+    told = compare_fees([row for row in rows if row["kind"] == ActivityKind.FEE], booked, fees, tolerances)
+    return ActivityResult((*adopted, *told.adopted), (*breaks, *told.breaks))
 
 
 def compare_fees(
-    charged: list[dict[str, Any]], expected: Mapping[date, Decimal], session: date, due: frozenset[date],
-    tolerances: Tolerances,
-) -> ActivityResult:  # fmt: skip
-    """Fees by the session that earned them (``covers``, else the date of the charge). A charge's amount is negative."""
-    by_day: dict[date, list[dict[str, Any]]] = {day: [] for day in due if expected.get(day, ZERO) > tolerances.fee}
+    charged: list[dict[str, Any]], booked: frozenset[str], fees: ExpectedFees, tolerances: Tolerances
+) -> ActivityResult:
+    """Fees by the session that earned them (``covers``, else the date of the charge). A charge's amount is negative.
+    Charges that are ``booked`` count towards their day and are not asked about again."""
+    by_day: dict[date, list[dict[str, Any]]] = {
+        day: [] for day in fees.due if fees.expected(day) > tolerances.fee
+    }  # fmt: skip
     for row in charged:
         by_day.setdefault(row["covers"] or row["date"], []).append(row)
     adopted: list[Activity] = []
     breaks: list[FoundBreak] = []
     for day, rows in sorted(by_day.items()):
-        told, owed = -sum((row["amount"] for row in rows), ZERO), expected.get(day, ZERO)
-        if abs(told - owed) <= tolerances.fee:
-            adopted += [_activity(row) for row in rows]
+        told, owed = -sum((row["amount"] for row in rows), ZERO), fees.expected(day)
+        fresh = [_activity(row) for row in rows if row["activity_id"] not in booked]
+        if rows and (not fresh or fees.is_right(day, told, tolerances)):
+            adopted += fresh
             continue
         ids = ", ".join(row["activity_id"] for row in rows) or "none"
         breaks.append(
@@ -79,8 +108,8 @@ def compare_fees(
                 theirs={"fee": str(plain(told)), "activities": ids[:400]}, difference={"fee": str(plain(told - owed))},
                 explanation="the broker charged other fees than the schedule says: a new rate, or a wrong charge"
                 if rows else "the fees of this session were not charged in time",
-                value=abs(told - owed).quantize(CENT), cash_effect=-told,
-                activities=tuple(_activity(row) for row in rows),
+                value=abs(told - owed).quantize(CENT), cash_effect=sum((each.amount for each in fresh), ZERO),
+                activities=tuple(fresh),
             )
         )  # fmt: skip
     return ActivityResult(tuple(adopted), tuple(breaks))
@@ -109,12 +138,15 @@ def _activity_break(row: Mapping[str, Any]) -> FoundBreak:
 
 
 def compare_positions(
-    ours: pl.DataFrame, theirs: pl.DataFrame, known: Iterable[FoundBreak], session: date, tolerances: Tolerances
-) -> list[FoundBreak]:
-    """The differences of quantity that no other break explains, and of cost where the quantity agrees."""
+    ours: pl.DataFrame, theirs: pl.DataFrame, known: Collection[FoundBreak], day: tuple[date, frozenset[str]],
+    tolerances: Tolerances,
+) -> list[FoundBreak]:  # fmt: skip
+    """The differences of quantity that no other break explains, and of cost where the quantity agrees and no break
+    moved anything. ``day`` is the session, and the symbols whose cost is not to be compared all the same."""
+    session, touched = day
     joined = _side_by_side(ours, theirs)
     effects = _sum_effects(known)
-    touched = {found.symbol for found in known} | set(effects)
+    touched |= set(effects) | {found.symbol for found in known if found.cash_effect}
     breaks: list[FoundBreak] = []
     for row in joined.iter_rows(named=True):
         symbol = row["symbol"]
@@ -143,14 +175,18 @@ def _sum_effects(known: Iterable[FoundBreak]) -> dict[str, Decimal]:
 def settle_possible(
     ours: pl.DataFrame, theirs: pl.DataFrame, known: list[FoundBreak], counted: Mapping[str, Decimal]
 ) -> list[FoundBreak]:
-    """Where the broker's position holds exactly what an execution told twice would add, the doubt is settled: it
-    counted twice. ``counted`` are the effects of breaks that are not in ``known``."""
+    """Let the broker's positions settle what its lines leave open. ``counted`` are effects that are not in ``known``.
+
+    Where a position holds exactly what an execution told twice would add, it counted twice; where it holds exactly
+    what the statement has no line for, only the lines are missing and the books agree.
+    """
     rest = {
         row["symbol"]: (row["qty_theirs"] or ZERO) - (row["qty"] or ZERO) - counted.get(row["symbol"], ZERO)
         for row in _side_by_side(ours, theirs).iter_rows(named=True)
     }
     for symbol, qty in _sum_effects(known).items():
         rest[symbol] = rest.get(symbol, ZERO) - qty
+    known = _lines_missing(known, rest)
     settled = []
     for found in known:
         certain = bool(found.possible_effects) and all(
@@ -162,6 +198,25 @@ def settle_possible(
                 rest[symbol] -= qty
             found = replace(found, effects=found.possible_effects, cash_effect=found.possible_cash)
         settled.append(found)
+    return settled
+
+
+def _lines_missing(known: list[FoundBreak], rest: dict[str, Decimal]) -> list[FoundBreak]:
+    """Executions that the statement has no line for and that the broker's position holds all the same move nothing."""
+    lacking: dict[str, Decimal] = {}
+    for found in known:
+        if found.kind is BreakKind.MISSING_AT_BROKER and len(found.effects) == 1:
+            (symbol, qty), *_ = found.effects
+            lacking[symbol] = lacking.get(symbol, ZERO) + qty
+    held = {symbol for symbol, qty in lacking.items() if qty and rest.get(symbol, ZERO) == -qty}
+    settled = []
+    for found in known:
+        if found.kind is BreakKind.MISSING_AT_BROKER and found.effects and found.effects[0][0] in held:
+            told = "the broker's position holds it: a line is missing on the statement, ask for it again"
+            found = replace(found, effects=(), cash_effect=ZERO, explanation=told)
+        settled.append(found)
+    for symbol in held:
+        rest[symbol] = ZERO
     return settled
 
 

@@ -24,7 +24,7 @@ Row = Mapping[str, Any]
 
 _CARRIED = (
     BreakKind.MISSING_AT_BROKER, BreakKind.MISSING_INTERNAL, BreakKind.QTY, BreakKind.PRICE, BreakKind.SIDE,
-    BreakKind.SYMBOL, BreakKind.TRADE_DATE,
+    BreakKind.SYMBOL, BreakKind.TRADE_DATE, BreakKind.BUST_OR_CORRECTION,
 )  # fmt: skip
 # Subjects that every run looks at as they stand now, so that no earlier finding is needed to find them again.
 STATE_SUBJECTS = ("position ", "cost ", "cash ", "pnl ", "statement ")

@@ -14,9 +14,11 @@ from typing import Any
 
 import polars as pl
 
+from backend.tradingbot.core.occ import parse_option
 from backend.tradingbot.core.values import plain
 from backend.tradingbot.ops.pnl import DayPnl, Opening, attribute_day
 from backend.tradingbot.ops.pnl_lots import AverageState, Lot
+from backend.tradingbot.ops.pnl_options import OptionDay, OptionState, held_of, option_lines
 from backend.tradingbot.ops.recon_breaks import CENT, FoundBreak
 from backend.tradingbot.ops.recon_engine import DayResult
 from backend.tradingbot.ops.recon_frames import Books
@@ -37,7 +39,8 @@ class Side:
 @dataclass(frozen=True)
 class Closing:
     """Where a day ends and the next begins. ``effects_value`` is what the open differences are worth: what the broker's
-    equity has more than ours; ``fees_open`` are fees that were earned and are not charged yet, by session."""
+    equity has more than ours; ``fees_open`` are fees that were earned and are not charged yet, by session; ``options``
+    the states of the options that are held."""
 
     ours: Side = field(default_factory=Side)
     theirs: Side = field(default_factory=Side)
@@ -45,6 +48,7 @@ class Closing:
     pnl: Opening = field(default_factory=Opening)
     effects_value: Decimal = ZERO
     fees_open: Mapping[date, Decimal] = field(default_factory=dict)
+    options: Mapping[str, OptionState] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,14 @@ class ClosedDay:
     pnl: DayPnl
     closing: Closing
     breaks: tuple[FoundBreak, ...]
+    options: tuple[dict[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Inputs:
     """Everything a day is closed from: both sides, the movements and entries of our books, marks by symbol.
-    ``originals`` are executions of earlier days that the broker's corrections may be about."""
+    ``originals`` are executions of earlier days that the broker's corrections may be about, ``options`` the options'
+    states at the close, ``days`` the calendar days since the close before."""
 
     ours: Books
     theirs: Books
@@ -75,6 +81,8 @@ class Inputs:
     tolerances: Tolerances
     fees_open: Mapping[date, Decimal] = field(default_factory=dict)
     originals: pl.DataFrame | None = None
+    options: Mapping[str, OptionState] = field(default_factory=dict)
+    days: Decimal = ZERO
 
 
 def close_day(opening: Closing, day: Inputs, result: DayResult) -> ClosedDay:
@@ -87,13 +95,25 @@ def close_day(opening: Closing, day: Inputs, result: DayResult) -> ClosedDay:
     equity = day.theirs.equity if day.theirs.equity is not None else _worth(theirs, day)
     value = _effects_value(result.breaks, day)
     proof, unexplained = _equity(opening, pnl, equity, value)
-    closing = Closing(ours, theirs, equity, pnl.closing, value, day.fees_open)
+    held = held_of(pnl.closing.lots)
+    options = {symbol: state for symbol, state in day.options.items() if held.get(symbol)}
+    closing = Closing(ours, theirs, equity, pnl.closing, value, day.fees_open, options)
     return ClosedDay(
         ours=(*_proofs(opening.ours, day.movements, entries, ours),),
         theirs=(*_proofs(opening.theirs, *_their_movements(result, day), theirs),),
         equity=proof, unexplained=unexplained, pnl=pnl, closing=closing,
-        breaks=_unexplained_break(unexplained, day.tolerances),
+        breaks=_unexplained_break(unexplained, day.tolerances), options=_option_lines(opening, day, pnl),
     )  # fmt: skip
+
+
+def _option_lines(opening: Closing, day: Inputs, pnl: DayPnl) -> tuple[dict[str, str], ...]:
+    totals: dict[str, Decimal | None] = {}
+    for line in pnl.lines:
+        if parse_option(line.symbol) is not None:
+            before, gain = totals.get(line.symbol, ZERO), line.gain
+            totals[line.symbol] = None if before is None or gain is None else before + gain
+    held = held_of(opening.pnl.lots)
+    return tuple(option_lines(OptionDay(opening.options, day.options, held, day.days, totals)))
 
 
 def _side(books: Books) -> Side:
@@ -181,12 +201,6 @@ def _unexplained_break(unexplained: Decimal | None, tolerances: Tolerances) -> t
     )  # fmt: skip
 
 
-def fees_left(expected: Mapping[date, Decimal], result: DayResult, told: Iterable[date]) -> dict[date, Decimal]:
-    """The fees that are still to be charged: those of the days that no charge of this session was about."""
-    charged = {*told}
-    return {day: amount for day, amount in expected.items() if day not in charged}
-
-
 def closing_json(closing: Closing) -> dict[str, Any]:
     """As a run keeps it."""
     return {
@@ -203,6 +217,7 @@ def closing_json(closing: Closing) -> dict[str, Any]:
         "marks": {symbol: plain(mark) for symbol, mark in sorted(closing.pnl.marks.items())},
         "effects_value": plain(closing.effects_value),
         "fees_open": {str(day): plain(amount) for day, amount in sorted(closing.fees_open.items())},
+        "options": {symbol: state.as_dict() for symbol, state in sorted(closing.options.items())},
     }
 
 
@@ -221,6 +236,7 @@ def closing_of(raw: Mapping[str, Any]) -> Closing:
         _side_of(raw["ours"]), _side_of(raw["theirs"]), None if raw["equity"] is None else Decimal(raw["equity"]),
         Opening(lots, averages, marks), Decimal(raw["effects_value"]),
         {date.fromisoformat(day): Decimal(amount) for day, amount in raw["fees_open"].items()},
+        {symbol: OptionState.from_dict(state) for symbol, state in raw.get("options", {}).items()},
     )  # fmt: skip
 
 

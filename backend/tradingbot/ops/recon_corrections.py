@@ -6,15 +6,18 @@ an execution nobody knows is a break of its own, never dropped; applying twice c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import polars as pl
 
-from backend.tradingbot.ops.recon_breaks import FoundBreak, from_executions, subject_of
+from backend.tradingbot.ops.recon_breaks import ZERO, FoundBreak, from_executions, subject_of
 from backend.tradingbot.ops.recon_frames import EXECUTIONS
 from backend.tradingbot.ops.recon_kinds import BreakKind
 
-_TERMS = ("symbol", "side", "qty", "price", "occurred_at", "trade_date", "fee", "multiplier")
+# Not its time nor its date: those of a correction are of the day on which it was made.
+Key = tuple[str, str]
+_TERMS = ("symbol", "side", "qty", "price", "fee", "multiplier")
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,22 @@ def _orphan(change: dict[str, object]) -> FoundBreak:
     found = from_executions(
         BreakKind.BUST_OR_CORRECTION, [], [change], subject=subject_of(change), explanation=explanation
     )
-    return replace(found, effects=(), cash_effect=found.cash_effect * 0, carry_theirs=())
+    back = tuple((symbol, -qty) for symbol, qty in found.effects) if change["kind"] == "bust" else ()
+    cash = -found.cash_effect if back else ZERO
+    return replace(
+        found, effects=(), cash_effect=ZERO, possible_effects=back, possible_cash=cash, carry_theirs=(),
+    )  # fmt: skip
+
+
+def retracted(standing: Iterable[FoundBreak], orphans: Iterable[FoundBreak]) -> frozenset[Key]:
+    """The keys of what settles itself: executions that the broker had told twice, and the busts that take the second
+    telling back."""
+    doubled = {each.subject: each.key for each in standing if each.kind is BreakKind.DUPLICATE and each.theirs}
+    gone: set[Key] = set()
+    for orphan in orphans:
+        key = doubled.get(str(orphan.theirs.get("refers_to"))) if orphan.possible_effects else None
+        gone |= {key, orphan.key} if key else set()
+    return frozenset(gone)
 
 
 def relabelled(found: FoundBreak, touched: frozenset[str]) -> FoundBreak:

@@ -17,6 +17,7 @@ import polars as pl
 from backend.tradingbot.ops import recon_corrections
 from backend.tradingbot.ops.recon_books import (
     ActivityResult,
+    ExpectedFees,
     compare_activities,
     compare_cash,
     compare_positions,
@@ -27,7 +28,7 @@ from backend.tradingbot.ops.recon_executions import Leftovers, without_duplicate
 from backend.tradingbot.ops.recon_frames import Books, frame, new_york_date
 from backend.tradingbot.ops.recon_kinds import ActivityKind, BreakKind, Tolerances
 from backend.tradingbot.ops.recon_match import Matched, match, numbered
-from backend.tradingbot.ops.recon_orders import compare_orders
+from backend.tradingbot.ops.recon_orders import compare_orders, with_remembered
 
 SECTIONS = ("executions", "positions", "cash")
 Key = tuple[str, str]
@@ -38,7 +39,8 @@ class Day:
     """What one run is about. ``problems`` are what is wrong with the statement, each a text; with any of them nothing
     is compared. ``settled`` are the breaks whose effects our books hold by now. ``carried_ours`` and ``carried_theirs``
     are the executions of earlier breaks that still stand, ``standing`` the earlier breaks that have none; ``earlier``
-    our executions that a bust may name."""
+    our executions that a bust may name; ``taken_back`` the ids of carried ones that a bust or a correction of an
+    earlier statement is about."""
 
     session: date
     tolerances: Tolerances = field(default_factory=Tolerances)
@@ -47,9 +49,9 @@ class Day:
     carried_ours: pl.DataFrame = field(default_factory=lambda: frame("executions"))
     carried_theirs: pl.DataFrame = field(default_factory=lambda: frame("executions"))
     earlier: pl.DataFrame = field(default_factory=lambda: frame("executions"))
+    taken_back: frozenset[str] = frozenset()
     standing: tuple[FoundBreak, ...] = ()
-    fees_expected: Mapping[date, Decimal] = field(default_factory=dict)
-    fees_due: frozenset[date] = frozenset()
+    fees: ExpectedFees = field(default_factory=ExpectedFees)
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,14 @@ def reconcile_day(ours: Books, theirs: Books, day: Day) -> DayResult:
         text = f"{left} executions differ, more than {day.tolerances.max_differences}: another account, or another day?"
         return DayResult(False, (_source_break(day.session, "executions", text),), counts=matched.counts())
     found = Leftovers(matched, mine_rows, other_rows, day.tolerances).found()
-    found = [recon_corrections.relabelled(each, touched) for each in found]
-    found += [*mine_twice, *other_twice, *other.orphans]
+    found = [recon_corrections.relabelled(each, touched | day.taken_back) for each in found]
+    gone = recon_corrections.retracted(day.standing, other.orphans)
+    found += [*mine_twice, *other_twice, *(each for each in other.orphans if each.key not in gone)]
+    standing = tuple(each for each in day.standing if each.key not in gone)
+    theirs = replace(theirs, orders=with_remembered(theirs.orders, standing))
     if ours.orders is not None and theirs.orders is not None:
         found += compare_orders(ours.orders, theirs.orders, found)
-    found += _still_standing(day.standing, found, ours, theirs)
+    found += _still_standing(standing, found, ours, theirs)
     result = _compare_books(ours, theirs, day, found)
     breaks = tuple(sorted(result.breaks, key=lambda each: each.key))
     return DayResult(True, breaks, result.adopted, matched.counts(), matched, mine_rows, other_rows)
@@ -124,7 +129,9 @@ def _still_standing(
         told = {side.get(name) for side in (each.ours, each.theirs) for name in ("order_id", "client_order_id")}
         again = each.subject.startswith("order ") and bool((told - {None}) & known)
         booked = bool(each.activities) and all(one.activity_id in ours.booked for one in each.activities)
-        if each.key not in seen and not again and not booked:
+        # fees that were not charged are found anew from what is still open
+        anew = each.kind is BreakKind.FEE and not each.activities
+        if each.key not in seen and not (again or booked or anew):
             kept.append(each)
     return kept
 
@@ -147,7 +154,8 @@ def _compare_books(ours: Books, theirs: Books, day: Day, found: list[FoundBreak]
     found = [each for each in found if each.key not in day.settled]
     if ours.positions is not None and theirs.positions is not None:
         found = [*settle_possible(ours.positions, theirs.positions, found, counted), *settled]
-        found += compare_positions(ours.positions, theirs.positions, found, day.session, day.tolerances)
+        quiet = frozenset(each.symbol for each in settled)
+        found += compare_positions(ours.positions, theirs.positions, found, (day.session, quiet), day.tolerances)
     found += compare_cash(ours, theirs, found, activities.adopted, day.tolerances)
     return ActivityResult(activities.adopted, tuple(found))
 
@@ -164,9 +172,7 @@ def _activities(ours: Books, theirs: Books, day: Day) -> ActivityResult:
     held = set(ours.executions["symbol"].unique())
     for side in (ours.positions, theirs.positions):
         held |= set() if side is None else set(side["symbol"])
-    return compare_activities(
-        pl.concat(told), ours.booked, frozenset(held), day.fees_expected, day.session, day.fees_due, day.tolerances
-    )
+    return compare_activities(pl.concat(told), ours.booked, frozenset(held), day.fees, day.tolerances)
 
 
 def _commissions(executions: pl.DataFrame, session: date) -> pl.DataFrame:

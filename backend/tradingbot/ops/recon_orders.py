@@ -5,13 +5,13 @@ Invariant: a difference that the executions of the order already tell is not tol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import polars as pl
 
 from backend.tradingbot.ops.recon_breaks import FoundBreak, shown
-from backend.tradingbot.ops.recon_frames import ORDERS
+from backend.tradingbot.ops.recon_frames import ORDERS, frame, from_text
 from backend.tradingbot.ops.recon_kinds import BreakKind
 
 # What a status says to the books: nothing working any more, working, or gone without a trace.
@@ -45,6 +45,24 @@ def compare_orders(
         if one is not None:
             found.append(one)
     return sorted(found, key=lambda each: each.key)
+
+
+def with_remembered(theirs: pl.DataFrame | None, standing: Iterable[FoundBreak]) -> pl.DataFrame | None:
+    """The broker's orders with those that earlier breaks are about and that it does not tell again: an order that has
+    ended is told once, and what was told of it stays true."""
+    if theirs is None:
+        return None
+    known = {name for column in ("order_id", "client_order_id") for name in theirs[column].drop_nulls()}
+    rows = {}
+    for each in standing:
+        told = each.theirs
+        if each.subject.startswith("order ") and "filled_qty" in told and not {*_names(told)} & known:
+            rows[each.subject] = from_text("orders", told)
+    return pl.concat([theirs, frame("orders", rows.values())]) if rows else theirs
+
+
+def _names(row: Mapping[str, Any]) -> Iterator[str]:
+    return (row[name] for name in ("order_id", "client_order_id") if row.get(name))
 
 
 def _told(breaks: Iterable[FoundBreak]) -> set[str]:

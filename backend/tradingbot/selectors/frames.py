@@ -154,14 +154,17 @@ SELECT nullif(coalesce(broker_order_id, ''), ''), client_order_id, symbol, side,
 FROM tradingbot_order
 WHERE account_id = %s AND mode <> 'shadow' AND status NOT IN ('new', 'denied')
   AND (client_order_id = ANY(%s) OR broker_order_id = ANY(%s) OR (created_at <= %s
-    AND (created_at > %s OR updated_at > %s
+    AND (created_at > %s
       OR status IN ('pending_submit', 'in_doubt', 'accepted', 'partially_filled', 'pending_cancel'))))"""
 UNDER_WAY = timedelta(minutes=1)  # an order made right before the cut may have reached the broker after it
 
 
 @dataclass(frozen=True)
 class OrderWindow:
-    """Which orders a run compares: those that lived between the cuts, those that still work, and those named."""
+    """Which orders a run compares: those made between the cuts, those that still work, and those named.
+
+    One that was made before and has ended is compared when the broker tells of it, or a break is about it: that the
+    broker does not list it any more says nothing."""
 
     opening_cut: datetime
     cut: datetime
@@ -171,7 +174,6 @@ class OrderWindow:
 
 def our_orders(account_id: int, window: OrderWindow) -> pl.DataFrame:
     """Our orders of ``window``, as they stand now."""
-    opening = window.opening_cut - UNDER_WAY
     named = [window.client_ids, window.broker_ids]
-    values = [account_id, *named, window.cut - UNDER_WAY, opening, opening]
+    values = [account_id, *named, window.cut - UNDER_WAY, window.opening_cut - UNDER_WAY]
     return checked("orders", copied(OUR_ORDERS, values, SCHEMAS["orders"]))

@@ -6,12 +6,24 @@ break is booked once, whatever becomes of it afterwards.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
-from backend.tradingbot.execution.positions import Holding
+from django.db.models import Q
+
+from backend.tradingbot.core.values import Side
+from backend.tradingbot.execution.positions import Holding, folded
 from backend.tradingbot.infra.build_info import build_id
-from backend.tradingbot.models import BookEntry, Break, Position, RiskRow
+from backend.tradingbot.models import (
+    BookEntry,
+    Break,
+    Execution,
+    Position,
+    ReconRun,
+    RiskRow,
+    StatementPosition,
+)
 from backend.tradingbot.ops.recon_kinds import ActivityKind, BreakKind
 from backend.tradingbot.services.positions import multiplier, rebase
 from backend.tradingbot.services.recon_results import activity_of
@@ -42,6 +54,8 @@ def book_break(row: RiskRow, found: Break, *, made_by: str, approved_by: str, no
         if entry.symbol and entry.qty:
             _move_position(found, entry)
     _set_cost(found)
+    for symbol in sorted({entry.symbol for entry in entries if entry.symbol}):
+        _take_cost(found, symbol)
     found.booked_at = now
     return entries
 
@@ -83,6 +97,26 @@ def _move_position(found: Break, entry: BookEntry) -> None:
 def _cost_told(found: Break) -> Decimal | None:
     told = found.theirs.get("price")
     return Decimal(told) if told and found.subject.startswith("position ") else None
+
+
+def _take_cost(found: Break, symbol: str) -> None:
+    """The broker's word was taken on what moved ``symbol``: so its average is ours as well, where the quantities agree
+    and nothing else about the symbol is open. What was executed since its statement is added."""
+    run = ReconRun.objects.filter(account=found.account, session=found.last_session, cut__isnull=False).first()
+    position = Position.objects.filter(account=found.account, symbol=symbol).first()
+    others = Break.objects.filter(account=found.account, symbol=symbol).exclude(pk=found.pk).exclude(status="closed")
+    if run is None or position is None or others.exists():
+        return
+    told = StatementPosition.objects.filter(statement__in=run.statements.all(), symbol=symbol).order_by("pk").last()
+    if told is None or told.avg_price is None:
+        return
+    later = Execution.objects.filter(account=found.account, symbol=symbol)
+    later = later.filter(Q(occurred_at__gt=run.cut) | Q(pk__gt=run.watermarks["executions"]))
+    rows = list(later.order_by("occurred_at", "execution_id"))
+    trades = [(row.qty * Side(row.side).sign, row.price) for row in rows]
+    holding = folded(Holding(told.qty, told.avg_price), trades)
+    if holding.qty == position.qty and all(row.kind == "fill" for row in rows):
+        rebase(found.account, symbol, replace(holding, realized_pnl=position.realized_pnl))
 
 
 def _set_cost(found: Break) -> None:

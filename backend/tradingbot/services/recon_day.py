@@ -13,10 +13,12 @@ from typing import Any
 
 import polars as pl
 
+from backend.tradingbot.core.occ import SHARES_A_CONTRACT, multiplier_of
 from backend.tradingbot.data.calendar import business_days_between, session_date
 from backend.tradingbot.models import Account, Order, ReconRun, Statement
 from backend.tradingbot.ops.pnl import Opening
 from backend.tradingbot.ops.pnl_lots import AverageState, Lot
+from backend.tradingbot.ops.recon_books import ExpectedFees
 from backend.tradingbot.ops.recon_breaks import FoundBreak
 from backend.tradingbot.ops.recon_close import ClosedDay, Closing, Inputs, Side, close_day, closing_of
 from backend.tradingbot.ops.recon_engine import Day, DayResult, reconcile_day
@@ -25,6 +27,7 @@ from backend.tradingbot.ops.recon_kinds import ActivityKind
 from backend.tradingbot.selectors.frames import TradeDate, statement_lines
 from backend.tradingbot.selectors.ledger import Ledger, OpeningPoint, named_executions, read_ledger
 from backend.tradingbot.services.recon_marks import close_marks
+from backend.tradingbot.services.recon_options import days_between, option_states
 from backend.tradingbot.services.recon_policies import Policy
 from backend.tradingbot.services.recon_results import Standing, standing_before
 
@@ -92,15 +95,20 @@ def compare(
     ours = Books(ledger.told, orders, ledger.positions, frame("activities"), ledger.cash, None, ledger.booked)
     start = opening.closing or _first_opening(account, ledger)
     marks = close_marks(theirs, ledger.positions, cut)
-    fees = _fees(start, ledger, policy)
+    fees = _fees(session, start, theirs, policy)
     day = _day(account, session, policy, problems, standing, theirs, fees, trade_date_of)
     result = reconcile_day(_with_named(ours, theirs, account, trade_date_of), theirs, day)
     if not result.complete:
         return Compared(statements, cut, ledger, start, result, None)
-    units = _multipliers(theirs, ledger)
-    left = _fees_left(fees, theirs)
-    originals = pl.concat([day.earlier, day.carried_theirs])
-    inputs = Inputs(ours, theirs, ledger.movements, ledger.entries, marks, units, policy.tolerances, left, originals)
+    units = _multipliers(theirs, ledger, start)
+    left = fees.left(_charged(theirs), policy.tolerances)
+    originals = pl.concat([day.carried_theirs, day.earlier])  # as the broker had told it, else as we have it
+    names = {*marks, *(symbol for _, symbol in start.pnl.lots), *ledger.movements["symbol"]}
+    options = option_states(names, marks, session, account.session_calendar, cut)
+    days = days_between(opening.point.session, session, account.session_calendar)
+    inputs = Inputs(
+        ours, theirs, ledger.movements, ledger.entries, marks, units, policy.tolerances, left, originals, options, days
+    )
     return Compared(statements, cut, ledger, start, result, close_day(start, inputs, result))
 
 
@@ -167,9 +175,8 @@ def _first_opening(account: Account, ledger: Ledger) -> Closing:
 
 def _day(
     account: Account, session: date, policy: Policy, problems: list[tuple[str, str]], standing: Standing,
-    theirs: Books, fees: dict[date, Decimal], trade_date_of: TradeDate,
+    theirs: Books, fees: ExpectedFees, trade_date_of: TradeDate,
 ) -> Day:  # fmt: skip
-    grace = policy.tolerances.fee_grace_sessions
     named: list[str] = []
     if theirs.executions is not None:
         named = theirs.executions["refers_to"].drop_nulls().unique().to_list()
@@ -178,8 +185,7 @@ def _day(
         session, policy.tolerances, tuple(problems), standing.settled,
         frame("executions", standing.carried_ours), frame("executions", standing.carried_theirs),
         earlier.with_columns(pl.lit("fill").alias("kind"), pl.lit(None, dtype=pl.String).alias("refers_to")),
-        standing.breaks, fees,
-        frozenset(day for day in fees if business_days_between(day, session) > grace),
+        standing.taken_back, standing.breaks, fees,
     )  # fmt: skip
 
 
@@ -195,28 +201,45 @@ def _with_named(ours: Books, theirs: Books, account: Account, trade_date_of: Tra
     return replace(ours, executions=pl.concat([ours.executions, found])) if found.height else ours
 
 
-def _fees(opening: Closing, ledger: Ledger, policy: Policy) -> dict[date, Decimal]:
-    """What is expected to be charged: what earlier days left over, and what this day's executions earn."""
-    expected = dict(opening.fees_open)
-    for day, amount in policy.fees.expected(ledger.told.filter(pl.col("kind") == "fill")).items():
-        expected[day] = expected.get(day, ZERO) + amount
-    return expected
+def _fees(session: date, opening: Closing, theirs: Books, policy: Policy) -> ExpectedFees:
+    """What is expected to be charged: what earlier days left over, and what the executions of this statement earn.
 
-
-def _fees_left(expected: dict[date, Decimal], theirs: Books) -> dict[date, Decimal]:
-    """The fees of days that no charge of this statement is about."""
-    charged: set[date] = set()
-    if theirs.activities is not None:
-        rows = theirs.activities.filter(pl.col("kind") == str(ActivityKind.FEE))
-        charged |= set(rows.select(pl.coalesce("covers", "date")).to_series())
+    By the broker's own executions, each once and none that it took back: where those are not ours another break says
+    so, and a fee is wrong only when it is not what they earn.
+    """
+    fresh: dict[date, Decimal] = {}
     if theirs.executions is not None:
-        rows = theirs.executions.filter(pl.col("fee").fill_null(0) != 0)
-        charged |= set(rows.select(new_york_date().alias("day"))["day"])
-    return {day: amount for day, amount in expected.items() if day not in charged}
+        told = theirs.executions
+        busted = told.filter(pl.col("kind") == "bust")["refers_to"].drop_nulls().to_list()
+        rows = told.filter((pl.col("kind") == "fill") & ~pl.col("execution_id").is_in(busted).fill_null(False))
+        named = rows.filter(pl.col("execution_id").is_not_null()).unique("execution_id", keep="first")
+        fresh = policy.fees.expected(pl.concat([named, rows.filter(pl.col("execution_id").is_null())]))
+    grace = policy.tolerances.fee_grace_sessions
+    days = {*opening.fees_open, *fresh}
+    return ExpectedFees(
+        opening.fees_open, fresh, frozenset(day for day in days if business_days_between(day, session) > grace)
+    )
 
 
-def _multipliers(theirs: Books, ledger: Ledger) -> dict[str, Decimal]:
-    found: dict[str, Decimal] = {}
+def _charged(theirs: Books) -> dict[date, Decimal]:
+    """What this statement charges, by the day that earned it, as dollars above zero."""
+    rows = []
+    if theirs.activities is not None:
+        fees = theirs.activities.filter(pl.col("kind") == str(ActivityKind.FEE))
+        rows.append(fees.select(pl.coalesce("covers", "date").alias("day"), (-pl.col("amount")).alias("fee")))
+    if theirs.executions is not None:
+        fees = theirs.executions.filter(pl.col("fee").fill_null(0) != 0)
+        rows.append(fees.select(new_york_date().alias("day"), "fee"))
+    charged: dict[date, Decimal] = {}
+    for day, fee in (pair for table in rows for pair in table.iter_rows()):
+        charged[day] = charged.get(day, ZERO) + fee
+    return charged
+
+
+def _multipliers(theirs: Books, ledger: Ledger, opening: Closing) -> dict[str, Decimal]:
+    """Of every symbol that is held, traded or moved, and of those that were held at the opening."""
+    names = {symbol for _, symbol in opening.pnl.lots} | {entry.symbol for entry in ledger.entries}
+    found = {symbol: multiplier_of(symbol) or SHARES_A_CONTRACT for symbol in names if symbol}
     for section in (theirs.positions, ledger.positions, theirs.executions, ledger.movements):
         if section is not None:
             found |= dict(section.select("symbol", "multiplier").unique("symbol", keep="first").iter_rows())

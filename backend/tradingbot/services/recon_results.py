@@ -35,7 +35,7 @@ BATCH = 1_000
 FIELDS = [
     "severity", "symbol", "ours", "theirs", "difference", "suggested_explanation", "status", "last_session", "value",
     "digest", "effects", "carry", "updated_at", "booked_at", "resolved_at", "resolved_by", "resolution", "closed_at",
-    "closed_by",
+    "closed_by", "cleared_session",
 ]  # fmt: skip
 
 
@@ -125,7 +125,8 @@ def _take(
         changes.fresh.append(row)
         changes.note(row, "opened", "", "")
         return
-    if known.digest == found.digest:
+    cleared = known.status == BreakStatus.CLOSED and known.closed_by == RECONCILIATION
+    if known.digest == found.digest and not cleared:
         if known.last_session is None or known.last_session < session:
             known.last_session = session
             changes.changed.append(known)
@@ -133,14 +134,9 @@ def _take(
     before = known.status
     if before == BreakStatus.CLOSED:
         known.status = next_break_status(before, BreakStep.REOPEN)
-        known.resolved_at, known.resolved_by, known.resolution, known.closed_at, known.closed_by = (
-            None,
-            "",
-            "",
-            None,
-            "",
-        )
-        changes.note(known, "reopened", before, "found again with other figures")
+        known.resolved_at, known.resolved_by, known.resolution = None, "", ""
+        known.closed_at, known.closed_by, known.cleared_session = None, "", None
+        changes.note(known, "reopened", before, "found again" if cleared else "found again with other figures")
     else:
         known.status = next_break_status(before, BreakStep.CHANGE)
         if known.status != before:
@@ -173,7 +169,7 @@ def _clear(
         before, row.status = row.status, next_break_status(row.status, BreakStep.CLEAR)
         why = f"no longer found by the run of {session}"
         row.resolved_at, row.resolved_by, row.resolution = now, RECONCILIATION, why
-        row.closed_at, row.closed_by, row.updated_at = now, RECONCILIATION, now
+        row.closed_at, row.closed_by, row.updated_at, row.cleared_session = now, RECONCILIATION, now, session
         changes.changed.append(row)
         changes.note(row, "cleared", before, why)
 
@@ -257,29 +253,34 @@ def _pairs(raw: dict[str, str]) -> tuple[tuple[str, Decimal], ...]:
 @dataclass(frozen=True)
 class Standing:
     """What earlier sessions left for a run: executions to match again, breaks that stand, keys whose effects are
-    booked, and the orders that earlier breaks are about."""
+    booked, the orders that earlier breaks are about, and which of the executions were taken back."""
 
     carried_ours: list[dict[str, Any]]
     carried_theirs: list[dict[str, Any]]
     breaks: tuple[FoundBreak, ...]
     settled: frozenset[tuple[str, str]]
     orders: list[str]
+    taken_back: frozenset[str]
 
 
 def standing_before(account: Account, session: date) -> Standing:
-    """From the breaks of sessions before ``session`` that are not cleared and not booked."""
-    rows = Break.objects.filter(account=account, opened_by=RECONCILIATION).exclude(resolved_by=RECONCILIATION)
+    """From the breaks of sessions before ``session`` that were not cleared before it and are not booked. What this
+    session itself has cleared, or a later one, stood when it began: run again, it begins with the same."""
+    rows = Break.objects.filter(account=account, opened_by=RECONCILIATION)
+    rows = rows.filter(~Q(resolved_by=RECONCILIATION) | Q(cleared_session__gte=session))
     booked = rows.filter(booked_at__isnull=False).values_list("kind", "subject")
     settled = frozenset(key for key in booked if not key[1].startswith(STATE_SUBJECTS))
     early = rows.filter(booked_at__isnull=True, session__lt=session).exclude(kind=BreakKind.STALE_OR_INCOMPLETE_SOURCE)
     ours: list[dict[str, Any]] = []
     theirs: list[dict[str, Any]] = []
-    breaks, orders = [], []
+    breaks, orders, taken_back = [], [], set()
     for row in early.order_by("id"):
         if row.carry:
             ours += [from_text("executions", each) for each in row.carry.get("ours", ())]
             theirs += [from_text("executions", each) for each in row.carry.get("theirs", ())]
+            if row.kind == BreakKind.BUST_OR_CORRECTION:
+                taken_back |= {each.get("execution_id") for rows in row.carry.values() for each in rows}
         elif not row.subject.startswith(STATE_SUBJECTS):
             breaks.append(found_of(row))
-            orders += [row.ours["client_order_id"]] if "client_order_id" in row.ours else []
-    return Standing(ours, theirs, tuple(breaks), settled, orders)
+            orders += [side["client_order_id"] for side in (row.ours, row.theirs) if side.get("client_order_id")]
+    return Standing(ours, theirs, tuple(breaks), settled, orders, frozenset(taken_back))

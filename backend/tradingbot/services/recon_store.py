@@ -113,7 +113,9 @@ def _store_closing(run: ReconRun, compared: Compared, closed: ClosedDay, policy:
     run.tolerances = shown_tolerances(policy.tolerances)
     run.severities = {"version": policy.severities.version, "warnings": sorted(policy.severities.warnings)}
     found = [[*each.key, each.digest] for each in compared.breaks]
-    run.result_digest = digest({"breaks": found, "proofs": run.proofs, "closing": run.closing, "counts": run.counts})
+    # What is adopted by the first run is booked in the next: that is the same result.
+    counts = {name: count for name, count in run.counts.items() if name != "adopted"}
+    run.result_digest = digest({"breaks": found, "proofs": run.proofs, "closing": run.closing, "counts": counts})
     _store_matches(run, compared.result, policy)
 
 
@@ -138,6 +140,7 @@ def pnl_json(closed: ClosedDay) -> dict[str, Any]:
     whole = pnl.equity_lines()
     return {
         "lines": lines,
+        "options": list(closed.options),
         "account": None if whole is None else {name: plain(value) for name, value in whole.items()},
         "unmarked": list(pnl.unmarked),
     }
