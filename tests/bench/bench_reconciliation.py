@@ -239,7 +239,7 @@ def _postgresql(folder: Path, orders: int) -> None:
     differs = " OR ".join(f"ours.{name} IS DISTINCT FROM theirs.{name}" for name in TERMS)
     query = f"""SELECT count(*) FROM (SELECT * FROM tradingbot_execution WHERE account_id = 1) ours
         FULL JOIN (SELECT * FROM tradingbot_statementexecution WHERE statement_id = 1) theirs USING (execution_id)
-        WHERE {differs}"""  # noqa: S608
+        WHERE {differs}"""
 
     def work(_: Any) -> int:
         with connection.cursor() as cursor:

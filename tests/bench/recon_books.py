@@ -57,7 +57,7 @@ SELECT %(statement)s, execution_id || suffix, broker_order_id, client_order_id, 
   qty + CASE WHEN fault = 2 THEN 1 ELSE 0 END, price + CASE WHEN fault = 3 THEN 0.01 ELSE 0 END,
   occurred_at + CASE WHEN suffix = '' THEN interval '0' ELSE interval '1 minute' END, %(day)s, 'fill', '', 1
 FROM ({_FAULTED}) faulted, unnest(CASE WHEN fault = 0 THEN '{{}}'::text[] WHEN fault = 1 THEN '{{"","-more"}}'::text[]
-  ELSE '{{""}}'::text[] END) AS suffix"""  # noqa: S608  no value from outside
+  ELSE '{{""}}'::text[] END) AS suffix"""
 
 _SUMS = """
 SELECT symbol, sum(CASE WHEN side = 'buy' THEN qty ELSE -qty END) AS qty,
@@ -68,10 +68,10 @@ _THEIRS = _SUMS.format(table="tradingbot_statementexecution", owner="statement_i
 _OUR_POSITIONS = f"""
 INSERT INTO tradingbot_position (account_id, symbol, qty, avg_price, realized_pnl, base_qty, base_avg_price,
   base_realized_pnl, base_execution, last_execution_id)
-SELECT %(account)s, symbol, qty, 75, 0, 0, 0, 0, 0, '' FROM ({_OURS}) sums"""  # noqa: S608
+SELECT %(account)s, symbol, qty, 75, 0, 0, 0, 0, 0, '' FROM ({_OURS}) sums"""
 _THEIR_POSITIONS = f"""
 INSERT INTO tradingbot_statementposition (statement_id, symbol, qty, avg_price, mark, multiplier)
-SELECT %(statement)s, symbol, qty, 75, 75, 1 FROM ({_THEIRS}) sums WHERE qty <> 0"""  # noqa: S608
+SELECT %(statement)s, symbol, qty, 75, 75, 1 FROM ({_THEIRS}) sums WHERE qty <> 0"""
 
 
 def populate(account: Account, strategy_id: int, orders: int) -> Statement:
@@ -92,9 +92,9 @@ def populate(account: Account, strategy_id: int, orders: int) -> Statement:
         cursor.execute("SET session_replication_role = replica")
         for step in (_ORDERS, _EXECUTIONS, _THEIR_ORDERS, _THEIR_EXECUTIONS, _OUR_POSITIONS, _THEIR_POSITIONS):
             cursor.execute(step, values)
-        cursor.execute(f"SELECT coalesce(sum(cash), 0) FROM ({_OURS}) sums", values)  # noqa: S608
+        cursor.execute(f"SELECT coalesce(sum(cash), 0) FROM ({_OURS}) sums", values)
         RiskRow.objects.filter(account=account).update(cash=opening + cursor.fetchone()[0])
-        cursor.execute(f"SELECT coalesce(sum(cash), 0) FROM ({_THEIRS}) sums", values)  # noqa: S608
+        cursor.execute(f"SELECT coalesce(sum(cash), 0) FROM ({_THEIRS}) sums", values)
         Statement.objects.filter(pk=statement.pk).update(cash=opening + cursor.fetchone()[0])
         cursor.execute("SET session_replication_role = origin")
         cursor.execute("ANALYZE")

@@ -91,7 +91,7 @@ class Market(House):
             **{name: str(value) for name, value in terms.items()}, **changes,
         }  # fmt: skip
         self.fills.append(row)
-        if row["type"] == "fill":
+        if row["type"] == "fill" and unit_of(row["symbol"]) == 1:
             self.owe(moment.date(), D(row["qty"]))
         return row
 

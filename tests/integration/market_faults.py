@@ -293,6 +293,16 @@ def other_cost(house: Market, day: date, symbol: str) -> Planted:
     return Planted((("cost_basis", f"cost {symbol}"),), people="written_off")
 
 
+@fault
+def activity_told_twice(house: Market, day: date, symbol: str) -> Planted:
+    """One dividend on two lines, paid once."""
+    _make_long(house, day, symbol)
+    name = house.other("DIV", f"twice {day}", "6.40", symbol=symbol, date=str(day), description="quarterly")
+    house.others.append(dict(house.others[-1]))
+    house.untold["cash"] -= D("6.40")
+    return Planted((("duplicate", f"activity {name}"),), people="explained")
+
+
 def _option(house: Market, day: date, symbol: str) -> str:
     contract = f"{symbol}{day:%y%m%d}C00900000"
     house.both(day, contract, "buy", 2)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
+
+from django.db import connection
 
 from backend.tradingbot.brokers.answers import BrokerFillActivity
 from backend.tradingbot.core.clock import FixedClock
@@ -21,6 +25,12 @@ from backend.tradingbot.services.statements import receive_statement
 D = Decimal
 MONDAY, TUESDAY, WEDNESDAY = date(2026, 1, 5), date(2026, 1, 6), date(2026, 1, 7)
 BORN = datetime(2026, 1, 5, 13, 0, tzinfo=UTC)
+
+
+def own_database() -> dict[str, str]:
+    """The environment of a process that works on the database of this test."""
+    url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
+    return os.environ | {"DATABASE_URL": url.geturl()}
 
 
 def noon(day: date, minute: int = 0) -> datetime:

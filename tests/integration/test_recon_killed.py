@@ -7,7 +7,6 @@ a real process is killed with SIGKILL at every named point. The twin account had
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from django.db import OperationalError, connection
 from backend.tradingbot.infra.failpoints import Action, Failpoints
 from backend.tradingbot.models import Affirmation, BookEntry, Break, BreakEvent, Match, ReconciliationBlock, ReconRun
 from backend.tradingbot.services import journal
-from tests.integration.recon_house import MONDAY, House, noon
+from tests.integration.recon_house import MONDAY, House, noon, own_database
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,10 +122,8 @@ def test_a_process_that_is_killed_at_every_point_in_turn_leaves_a_run_that_ends_
 
 def close_in_a_process(house: House, failpoints: Path) -> subprocess.CompletedProcess[str]:
     """``manage.py eod_recon`` against the database of this test."""
-    params = connection.get_connection_params()
-    url = f"postgresql://{params['user']}@/{params['dbname']}?host={params['host']}&port={params.get('port') or 5432}"
     command = [sys.executable, "-W", "ignore", "manage.py", "eod_recon", "--account", house.code, "--date", str(MONDAY)]
     return subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"DATABASE_URL": url, "FAILPOINTS": str(failpoints)}, capture_output=True,
+        command, cwd=ROOT, env=own_database() | {"FAILPOINTS": str(failpoints)}, capture_output=True,
         text=True, timeout=100,
     )  # fmt: skip

@@ -77,7 +77,7 @@ def told(result):
 
 
 @given(days(), st.randoms(use_true_random=False))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_the_order_of_the_rows_changes_nothing_and_the_same_again_is_the_same(day, shuffler):
     ours, theirs = day
     first = reconcile_day(books(ours)[0], books(theirs)[0], Day(DAY))
@@ -90,7 +90,7 @@ def test_the_order_of_the_rows_changes_nothing_and_the_same_again_is_the_same(da
 
 
 @given(days())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_ours_and_what_the_breaks_say_is_missing_are_theirs_to_the_share_and_to_the_cent(day):
     (ours, held), (theirs, other) = books(day[0]), books(day[1])
     result = reconcile_day(ours, theirs, Day(DAY))
@@ -104,7 +104,7 @@ def test_ours_and_what_the_breaks_say_is_missing_are_theirs_to_the_share_and_to_
 
 
 @given(days())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_equal_sides_have_no_break(day):
     rows = [row for row in day[1] if row.get("kind") != "bust"]
     known = {row["execution_id"]: row for row in rows if row["execution_id"]}
@@ -113,7 +113,7 @@ def test_equal_sides_have_no_break(day):
 
 
 @given(days())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_what_is_carried_into_an_empty_session_is_found_again_under_the_same_name_with_the_same_evidence(day):
     (ours, _), (theirs, _) = books(day[0]), books(day[1])
     first = reconcile_day(ours, theirs, Day(DAY))

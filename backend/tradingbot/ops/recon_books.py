@@ -71,7 +71,8 @@ def compare_activities(
     """What to adopt and what to ask about. ``held`` are the symbols with a position or a trade in the session."""
     adopted: list[Activity] = []
     breaks: list[FoundBreak] = []
-    rows = list(theirs.sort("activity_id").iter_rows(named=True))
+    rows, twice = _each_once(theirs)
+    breaks += twice
     for row in rows:
         if row["kind"] == ActivityKind.FEE or row["activity_id"] in booked:
             continue
@@ -81,6 +82,23 @@ def compare_activities(
             breaks.append(_activity_break(row))
     told = compare_fees([row for row in rows if row["kind"] == ActivityKind.FEE], booked, fees, tolerances)
     return ActivityResult((*adopted, *told.adopted), (*breaks, *told.breaks))
+
+
+def _each_once(theirs: pl.DataFrame) -> tuple[list[dict[str, Any]], list[FoundBreak]]:
+    """Each activity once, by its id; one that stands several times counts once, and is a break."""
+    ordered = theirs.sort("activity_id", "amount", "qty", "description", nulls_last=True)
+    extra = ordered.filter(~pl.col("activity_id").is_first_distinct())
+    breaks = [
+        FoundBreak(
+            BreakKind.DUPLICATE, f"activity {row['activity_id']}"[:120], row["symbol"] or "", theirs=shown(row),
+            difference={"rows": str(count)}, value=abs(row["amount"]).quantize(CENT),
+            explanation="the statement tells this activity several times; it was counted once",
+        )
+        for row, count in (
+            (rows.row(0, named=True), rows.height) for _, rows in extra.group_by("activity_id", maintain_order=True)
+        )
+    ]  # fmt: skip
+    return list(ordered.unique("activity_id", keep="first", maintain_order=True).iter_rows(named=True)), breaks
 
 
 def compare_fees(

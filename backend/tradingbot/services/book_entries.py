@@ -26,6 +26,7 @@ from backend.tradingbot.models import (
 )
 from backend.tradingbot.ops.recon_kinds import ActivityKind, BreakKind
 from backend.tradingbot.services.positions import multiplier, rebase
+from backend.tradingbot.services.recon_blocks import RECONCILIATION
 from backend.tradingbot.services.recon_results import activity_of
 
 ZERO = Decimal(0)
@@ -104,7 +105,8 @@ def _take_cost(found: Break, symbol: str) -> None:
     and nothing else about the symbol is open. What was executed since its statement is added."""
     run = ReconRun.objects.filter(account=found.account, session=found.last_session, cut__isnull=False).first()
     position = Position.objects.filter(account=found.account, symbol=symbol).first()
-    others = Break.objects.filter(account=found.account, symbol=symbol).exclude(pk=found.pk).exclude(status="closed")
+    others = Break.objects.filter(account=found.account, symbol=symbol, opened_by=RECONCILIATION)
+    others = others.exclude(pk=found.pk).exclude(status="closed")
     if run is None or position is None or others.exists():
         return
     told = StatementPosition.objects.filter(statement__in=run.statements.all(), symbol=symbol).order_by("pk").last()
