@@ -14,7 +14,7 @@ from decimal import Decimal
 import pytest
 
 from backend.tradingbot.data.calendar import sessions_between
-from backend.tradingbot.models import Affirmation, Break, ReconRun
+from backend.tradingbot.models import Affirmation, Break, BreakEvent, ReconRun
 from backend.tradingbot.ops.statements import StatementError
 from backend.tradingbot.selectors.blocks import open_blocks
 from backend.tradingbot.services import break_workflow as work
@@ -98,6 +98,8 @@ class Month:
         for each in planted:
             self._people(each) if each.people else self.waiting.append(each)
         self._expect(day, keys_of(self.waiting) | again)
+        self._earlier_once_more(day)
+        self._expect(day, keys_of(self.waiting) | again)
 
     def _once_more(self, run: ReconRun) -> None:
         """Now and then: the same inputs again add nothing."""
@@ -108,6 +110,15 @@ class Month:
                 assert getattr(again, name) == getattr(run, name), (name, run.session, self.plan[run.session])
             assert again.result_digest == run.result_digest
             assert Break.objects.filter(account=self.house.account).count() == rows
+
+    def _earlier_once_more(self, day: date) -> None:
+        """Now and then an earlier session is run again, and all after it with it: nothing is opened nor cleared."""
+        before = [each for each in self.plan if each < day]
+        if len(before) > 3 and self.random.random() < 0.15:
+            events = BreakEvent.objects.filter(found_break__account=self.house.account)
+            told = list(events.values_list("kind", "found_break__subject"))
+            assert self.house.run(self.random.choice(before[-3:])).state == "completed"
+            assert list(events.values_list("kind", "found_break__subject")) == told, (day, self.plan[day])
 
     def _spoiled(self, day: date, raw: bytes, fault: Planted) -> None:
         house = self.house

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
 
 from backend.tradingbot.core.errors import ConflictError, InvalidInputError
-from backend.tradingbot.models import BookEntry, Break, BreakEvent, JournalEntry, Match, Position, ReconRun, Statement
+from backend.tradingbot.data.calendar import sessions_between
+from backend.tradingbot.models import (
+    BookEntry,
+    Break,
+    BreakEvent,
+    JournalEntry,
+    Match,
+    Order,
+    Position,
+    ReconRun,
+    Statement,
+)
 from backend.tradingbot.selectors.blocks import open_blocks
+from backend.tradingbot.selectors.recon_report import report_of
 from backend.tradingbot.services import journal, recon
 from backend.tradingbot.services.recon_policies import set_policy
 from backend.tradingbot.services.statements import original_of
@@ -173,6 +185,39 @@ def charge(house, name, day, amount):
     fee = {"activity_type": "FEE", "id": name, "date": str(day), "net_amount": f"-{amount}.00"}
     house.others.append({**fee, "description": f"fees on {day}"})
     house.their_cash -= amount
+
+
+def test_what_a_run_has_cleared_opens_again_and_blocks_when_it_is_found_again_with_the_same_figures(house):
+    house.trade(MONDAY)
+    kept = list(house.fills), list(house.orders)
+    without = house.statement(MONDAY)
+    house.fills, house.orders = kept
+    lost = house.report(house.order(at=noon(MONDAY)), 5, "10", noon(MONDAY, 9))
+    house.tell(lost)
+    house.tell_order(Order.objects.get(broker_order_id=lost.broker_order_id), filled=5)
+    told = house.statement(MONDAY)
+    house.close(MONDAY, told)
+    assert (standing(), bool(blocks(house))) == ([("missing_internal", lost.execution_id)], True)
+    Order.objects.filter(broker_order_id=lost.broker_order_id).update(status="never_arrived")
+    house.close(MONDAY, without)
+    assert (standing(), blocks(house), Break.objects.get().cleared_session) == ([], [], MONDAY)
+    house.close(MONDAY, told + b" ")
+    found = Break.objects.get()
+    assert (found.status, found.cleared_session, found.resolved_by) == ("open", None, "")
+    assert blocks(house) == ["1 open breaks: 1 missing_internal"]
+    assert [event.kind for event in found.events.all()] == ["opened", "cleared", "reopened"]
+
+
+def test_a_carried_break_ages_in_sessions_and_not_in_days_of_the_calendar(house):
+    lost = house.report(house.order(at=noon(MONDAY)), 5, "10", noon(MONDAY, 9))
+    house.tell(lost)
+    house.close(MONDAY)
+    ages = {}
+    for day in [each.date for each in sessions_between(TUESDAY, date(2026, 1, 20), "XNYS")]:
+        ages[day] = [age for _, age in report_of(house.close(day)).breaks]
+    assert Break.objects.get().session == MONDAY
+    assert (ages[date(2026, 1, 9)], ages[date(2026, 1, 12)]) == ([4], [5])  # a weekend between
+    assert (ages[date(2026, 1, 16)], ages[date(2026, 1, 20)]) == ([9], [10])  # a weekend and a holiday
 
 
 def test_expected_fees_are_adopted_once_and_move_our_cash(house):

@@ -18,7 +18,7 @@ from django.db import connection, transaction
 from django.db.models import Max
 
 from backend.tradingbot.core.occ import SHARES_A_CONTRACT, multiplier_of
-from backend.tradingbot.models import Account, BookEntry, CashFlow, Execution, Position, RiskRow
+from backend.tradingbot.models import Account, BookEntry, Break, CashFlow, Execution, Position, RiskRow
 from backend.tradingbot.ops.recon_frames import frame, signed_qty
 from backend.tradingbot.ops.recon_proofs import Entry, cash_proof
 from backend.tradingbot.selectors.frames import (
@@ -83,6 +83,8 @@ def read_ledger(
         entries = [*_entries(account, opening, session), *_flows(account, opening, cut)]
         undone = [*_entries_after(account, session), *_flows_after(account, cut)]
         positions = list(Position.objects.filter(account=account))
+        booked_since = Break.objects.filter(account=account, booked_at__isnull=False, last_session__gt=session)
+        restated = {*booked_since.values_list("symbol", flat=True), *(each.symbol for each in undone)}
         orders = our_orders(account.pk, OrderWindow(opening.cut, cut, *order_ids))
         booked = set(
             BookEntry.objects.filter(account=account).exclude(activity_id="").values_list("activity_id", flat=True)
@@ -90,7 +92,7 @@ def read_ledger(
         booked |= set(CashFlow.objects.filter(account=account).values_list("activity_id", flat=True))
     cash = None if row.cash is None else row.cash + cash_proof(ZERO, later, undone, ZERO).unexplained
     return Ledger(
-        as_told(executions), as_movements(executions), orders, _positions_at(positions, later, undone), cash,
+        as_told(executions), as_movements(executions), orders, _positions_at(positions, later, undone, restated), cash,
         tuple(entries), frozenset(booked), seen, {each.symbol: each.base_avg_price for each in positions},
     )  # fmt: skip
 
@@ -100,8 +102,11 @@ def _highest(model: Any, account: Account) -> int:
     return int(found or 0)
 
 
-def _positions_at(positions: list[Position], later: pl.DataFrame, undone: list[Entry]) -> pl.DataFrame:
-    """Positions less what came after the cut; the average of a symbol that moved since is not known any more."""
+def _positions_at(
+    positions: list[Position], later: pl.DataFrame, undone: list[Entry], restated: set[str]
+) -> pl.DataFrame:
+    """Positions less what came after the cut; the average of a symbol that moved since is not known any more, nor that
+    of one whose cost people have ``restated`` since."""
     moved: dict[str, Decimal] = dict(later.group_by("symbol").agg(signed_qty().sum()).iter_rows())
     for entry in undone:
         if entry.symbol and entry.qty:
@@ -112,7 +117,7 @@ def _positions_at(positions: list[Position], later: pl.DataFrame, undone: list[E
         standing = held[symbol].qty if symbol in held else ZERO
         qty = standing - moved.get(symbol, ZERO)
         if qty:
-            known = symbol in held and symbol not in moved
+            known = symbol in held and symbol not in moved and symbol not in restated
             unit = multiplier_of(symbol) or SHARES_A_CONTRACT
             average = held[symbol].avg_price if known else None
             rows.append({"symbol": symbol, "qty": qty, "avg_price": average, "multiplier": unit})

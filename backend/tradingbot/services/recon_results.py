@@ -35,7 +35,7 @@ BATCH = 1_000
 FIELDS = [
     "severity", "symbol", "ours", "theirs", "difference", "suggested_explanation", "status", "last_session", "value",
     "digest", "effects", "carry", "updated_at", "booked_at", "resolved_at", "resolved_by", "resolution", "closed_at",
-    "closed_by", "cleared_session",
+    "closed_by", "cleared_session", "session",
 ]  # fmt: skip
 
 
@@ -126,6 +126,8 @@ def _take(
         changes.note(row, "opened", "", "")
         return
     cleared = known.status == BreakStatus.CLOSED and known.closed_by == RECONCILIATION
+    if cleared and known.cleared_session is not None and known.cleared_session > session:
+        cleared = False  # a later session has explained it, and is closed anew after this one
     if known.digest == found.digest and not cleared:
         if known.last_session is None or known.last_session < session:
             known.last_session = session
@@ -136,6 +138,7 @@ def _take(
         known.status = next_break_status(before, BreakStep.REOPEN)
         known.resolved_at, known.resolved_by, known.resolution = None, "", ""
         known.closed_at, known.closed_by, known.cleared_session = None, "", None
+        known.session = session  # it ages from now on
         changes.note(known, "reopened", before, "found again" if cleared else "found again with other figures")
     else:
         known.status = next_break_status(before, BreakStep.CHANGE)
