@@ -243,6 +243,7 @@ def _postgresql(folder: Path, orders: int) -> None:
 
     def work(_: Any) -> int:
         with connection.cursor() as cursor:
+            cursor.execute("SET statement_timeout = 0")
             cursor.execute(query)
             return int(cursor.fetchone()[0])
 

@@ -89,6 +89,7 @@ def populate(account: Account, strategy_id: int, orders: int) -> Statement:
         "day": DAY, "opening": opening,
     }  # fmt: skip
     with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 0")
         cursor.execute("SET session_replication_role = replica")
         for step in (_ORDERS, _EXECUTIONS, _THEIR_ORDERS, _THEIR_EXECUTIONS, _OUR_POSITIONS, _THEIR_POSITIONS):
             cursor.execute(step, values)
@@ -98,6 +99,7 @@ def populate(account: Account, strategy_id: int, orders: int) -> Statement:
         Statement.objects.filter(pk=statement.pk).update(cash=opening + cursor.fetchone()[0])
         cursor.execute("SET session_replication_role = origin")
         cursor.execute("ANALYZE")
+        cursor.execute("RESET statement_timeout")
     return Statement.objects.get(pk=statement.pk)
 
 

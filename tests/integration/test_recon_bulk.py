@@ -7,7 +7,6 @@ from collections import Counter
 
 import pytest
 from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.models import Break
@@ -24,9 +23,13 @@ def statements_of_a_run(orders: int, code: str) -> int:
     set_policy(account, {"upload_only": True}, actor="ann", reason="files", clock=SYSTEM_CLOCK)
     populate(account, create_strategy(code=code).pk, orders)
     account.refresh_from_db()
-    with CaptureQueriesContext(
-        connection,
-    ) as asked:
+    asked: list[str] = []
+
+    def count(execute, sql, params, many, context):
+        asked.append(sql)
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(count):
         run = recon.run_session(account, DAY, actor="ann", clock=SYSTEM_CLOCK, pull=False)
     assert (run.state, run.failure) == ("completed", "")
     found = Counter(Break.objects.filter(account=account).values_list("kind", flat=True))

@@ -39,20 +39,25 @@ log = structlog.get_logger(__name__)
 
 TRIES = 5
 RUN_LOCK = 7_320  # with the account's id: one run an account
+LONGEST_STATEMENT = "10min"
 
 
 @contextmanager
 def _alone(account: Account) -> Iterator[None]:
-    """The session advisory lock of this account's runs; a worker that dies releases it with its connection."""
+    """The session advisory lock of this account's runs; a worker that dies releases it with its connection. Meanwhile
+    a statement may take as long as reading a large day takes."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [RUN_LOCK, account.pk])
         held = bool(cursor.fetchone()[0])
     if not held:
         raise ConflictError(f"{account.code} is being reconciled", code="recon_running", remedy="wait for that run")
     try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', %s, false)", [LONGEST_STATEMENT])
         yield
     finally:
         with connection.cursor() as cursor:
+            cursor.execute("RESET statement_timeout")
             cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [RUN_LOCK, account.pk])
 
 
