@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tradingbot", "0023_recon_permissions"),
+        ("tradingbot", "0026_roles"),
     ]
 
     operations = [
