@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 BACKEND = Path(__file__).resolve().parents[2] / "backend" / "tradingbot"
-MAKES_A_BLOCK = re.compile(r"\bReconciliationBlock\(|\bReconciliationBlock\.objects\.(create|bulk_create|get_or_create)")
+MAKES_A_BLOCK = re.compile(
+    r"\bReconciliationBlock\(|\bReconciliationBlock\.objects\.(create|bulk_create|get_or_create)"
+)
 
 
 def test_only_recon_blocks_places_a_block():

@@ -72,6 +72,16 @@ def test_what_was_traded_since_is_a_line_of_its_own_and_the_sum_is_the_symbols_p
     assert parts == D(line["actual"])
 
 
+def test_a_day_that_is_run_again_is_valued_at_the_prices_it_was_closed_with(house):
+    tick(house, FIRST, "49", worth(49.0, 0.20, 140))
+    house.both(FIRST, CALL, "buy", 10)
+    run = house.close(FIRST)
+    tick(house, FIRST, "55", worth(49.0, 0.20, 140))
+    again = house.run(FIRST)
+    assert again.closing["options"][CALL]["underlying"] == "49"
+    assert again.result_digest == run.result_digest
+
+
 def test_without_a_price_of_the_underlying_the_line_is_unknown_and_not_zero(house):
     tick(house, FIRST, "49", worth(49.0, 0.20, 140))
     house.both(FIRST, CALL, "buy", 10)

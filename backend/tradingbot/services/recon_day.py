@@ -94,22 +94,28 @@ def compare(
     orders = _without(ledger.orders, _changed_after(account, cut, statements))
     ours = Books(ledger.told, orders, ledger.positions, frame("activities"), ledger.cash, None, ledger.booked)
     start = opening.closing or _first_opening(account, ledger)
-    marks = close_marks(theirs, ledger.positions, cut)
+    kept = _closed_before(account, session)
+    marks = close_marks(theirs, ledger.positions, cut, kept.pnl.marks)
     fees = _fees(session, start, theirs, policy)
     day = _day(account, session, policy, problems, standing, theirs, fees, trade_date_of)
     result = reconcile_day(_with_named(ours, theirs, account, trade_date_of), theirs, day)
     if not result.complete:
         return Compared(statements, cut, ledger, start, result, None)
-    units = _multipliers(theirs, ledger, start)
-    left = fees.left(_charged(theirs), policy.tolerances)
-    originals = pl.concat([day.carried_theirs, day.earlier])  # as the broker had told it, else as we have it
     names = {*marks, *(symbol for _, symbol in start.pnl.lots), *ledger.movements["symbol"]}
-    options = option_states(names, marks, session, account.session_calendar, cut)
-    days = days_between(opening.point.session, session, account.session_calendar)
     inputs = Inputs(
-        ours, theirs, ledger.movements, ledger.entries, marks, units, policy.tolerances, left, originals, options, days
-    )
+        ours, theirs, ledger.movements, ledger.entries, marks, _multipliers(theirs, ledger, start), policy.tolerances,
+        fees.left(_charged(theirs), policy.tolerances),
+        pl.concat([day.carried_theirs, day.earlier]),  # as the broker had told it, else as we have it
+        option_states(names, marks, session, account.session_calendar, cut, kept.options),
+        days_between(opening.point.session, session, account.session_calendar),
+    )  # fmt: skip
     return Compared(statements, cut, ledger, start, result, close_day(start, inputs, result))
+
+
+def _closed_before(account: Account, session: date) -> Closing:
+    """What this session was closed with, when it was: run again, it is valued at the same prices."""
+    run = ReconRun.objects.filter(account=account, session=session, state="completed").first()
+    return closing_of(run.closing) if run is not None else Closing()
 
 
 def _their_books(statements: list[Statement], session: date) -> tuple[Books, list[tuple[str, str]], datetime]:

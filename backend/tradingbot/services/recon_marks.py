@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -15,14 +15,16 @@ from backend.tradingbot.services.orders import hot_state
 EARLIEST, LATEST = timedelta(days=1), timedelta(hours=1)
 
 
-def close_marks(theirs: Books, ours: pl.DataFrame, cut: datetime) -> dict[str, Decimal]:
-    """A price a unit for every held symbol that has one."""
+def close_marks(theirs: Books, ours: pl.DataFrame, cut: datetime, kept: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    """A price a unit for every held symbol that has one; ``kept`` are those that the day was closed with before, which
+    stand before newer ticks."""
     marks: dict[str, Decimal] = {}
     held = set(ours["symbol"])
     if theirs.positions is not None:
         held |= set(theirs.positions["symbol"])
         told = theirs.positions.filter(pl.col("mark").is_not_null()).select("symbol", "mark")
         marks |= dict(told.iter_rows())
+    marks |= {symbol: kept[symbol] for symbol in held - marks.keys() if symbol in kept}
     return marks | last_prices(held - marks.keys(), cut)
 
 

@@ -34,17 +34,21 @@ def days_between(since: date | None, until: date, calendar: str) -> Decimal:
 
 
 def option_states(
-    symbols: Iterable[str], marks: Mapping[str, Decimal], session: date, calendar: str, cut: datetime
-) -> dict[str, OptionState]:
-    """The state of each option of ``symbols`` at the close of ``session``; those without marks are left out."""
+    symbols: Iterable[str], marks: Mapping[str, Decimal], session: date, calendar: str, cut: datetime,
+    kept: Mapping[str, OptionState],
+) -> dict[str, OptionState]:  # fmt: skip
+    """The state of each option of ``symbols`` at the close of ``session``; those without marks are left out. ``kept``
+    are those that the day was closed with before: they stand while the mark is the same."""
     contracts = {symbol: found for symbol in symbols if (found := parse_option(symbol)) is not None}
+    known = {symbol: kept[symbol] for symbol in contracts if symbol in kept and kept[symbol].price == marks.get(symbol)}
+    contracts = {symbol: found for symbol, found in contracts.items() if symbol not in known}
     if not contracts:
-        return {}
+        return known
     wanted = {each.underlying for each in contracts.values()} | {*contracts}
     prices = {**last_prices(wanted - marks.keys(), cut), **marks}
     day = session_on(session, calendar)
     moment = cut if day is None else min(day.closes_at, cut)
-    states = {}
+    states = known
     for symbol, contract in contracts.items():
         underlying, price = prices.get(contract.underlying), prices.get(symbol)
         gone = contract.expires_at <= moment
