@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tradingbot", "0026_roles"),
+        ("tradingbot", "0028_promotion_bars"),
     ]
 
     operations = [
