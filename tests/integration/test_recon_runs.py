@@ -204,7 +204,7 @@ def test_what_a_run_has_cleared_opens_again_and_blocks_when_it_is_found_again_wi
     house.close(MONDAY, told + b" ")
     found = Break.objects.get()
     assert (found.status, found.cleared_session, found.resolved_by) == ("open", None, "")
-    assert blocks(house) == ["1 open breaks: 1 missing_internal"]
+    assert blocks(house) == ["1 open break: 1 missing_internal"]
     assert [event.kind for event in found.events.all()] == ["opened", "cleared", "reopened"]
 
 
