@@ -23,18 +23,18 @@ _ORDERS = """
 INSERT INTO tradingbot_order (account_id, strategy_id, client_order_id, body_digest, symbol, side, qty, strategy_build,
   type, time_in_force, status, mode, broker_order_id, past_broker_order_ids, broker_status, filled_qty, reported_qty,
   filled_value, reserved_price, reduces, greeks, permit_id, decision, snapshot, evidence, lookup_misses, quiet_seconds,
-  build_id, trace_id, created_at, updated_at)
+  build_id, build_stamp, trace_id, created_at, updated_at)
 SELECT %(account)s, %(strategy)s, 'c' || n, 'x', 'S' || n %% 500, CASE WHEN n %% 3 = 0 THEN 'sell' ELSE 'buy' END,
   100, '', 'market', 'day', 'filled', 'live', 'b' || n, '{}', 'filled', 100, 100, 0, 0, false, '{}', '', '{}', '{}',
-  '{}', 0, 0, 'bench', '', %(opens)s + n * interval '20 milliseconds', %(opens)s + n * interval '20 milliseconds'
+  '{}', 0, 0, 'bench', '', '', %(opens)s + n * interval '20 milliseconds', %(opens)s + n * interval '20 milliseconds'
 FROM generate_series(1, %(orders)s) AS n"""
 
 _EXECUTIONS = """
 INSERT INTO tradingbot_execution (account_id, order_id, execution_id, kind, corrects, broker_order_id, symbol, side,
-  qty, price, occurred_at, recorded_at, source, evidence, build_id)
+  qty, price, occurred_at, recorded_at, source, evidence, build_id, build_stamp)
 SELECT account_id, id, 'e' || broker_order_id || '-' || part, 'fill', '', broker_order_id, symbol, side,
   CASE WHEN number %% 10 < 7 THEN 100 WHEN part = 1 THEN 60 ELSE 40 END, 50 + (number %% 5000) / 100.0,
-  created_at + part * interval '5 ms', created_at + interval '1 second', 'activities', '{}', 'bench'
+  created_at + part * interval '5 ms', created_at + interval '1 second', 'activities', '{}', 'bench', ''
 FROM (SELECT *, substring(client_order_id FROM 2)::int AS number FROM tradingbot_order
   WHERE account_id = %(account)s) o, generate_series(1, CASE WHEN number %% 10 >= 7 THEN 2 ELSE 1 END) AS part"""
 
