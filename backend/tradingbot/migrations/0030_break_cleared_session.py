@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tradingbot", "0028_promotion_bars"),
+        ("tradingbot", "0029_journal_by_subject"),
     ]
 
     operations = [
