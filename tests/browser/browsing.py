@@ -86,6 +86,16 @@ class Visitor:
         assert answer is not None and answer.status == status, f"{path} answered {answer and answer.status}"
         return self.page
 
+    def act(self, link: str, button: str, reason: str, *, force: bool = False) -> Page:
+        """An act of the page that is open: follow its link, give the reason, press the button."""
+        words = re.compile(rf"(^|\s){link}\s*$")  # an icon's name may come before them
+        self.page.locator("#main li a", has_text=words).click()
+        self.page.locator("[name=reason]").fill(reason)
+        if force:
+            self.page.locator("input[name=force]").check(force=True)
+        self.page.get_by_role("button", name=button).click()
+        return self.page
+
     def dark(self) -> None:
         """The theme switch's own memory, set to dark, as the person's click on it would."""
         self.context.add_init_script("localStorage.setItem('_x_adminTheme', '\"dark\"')")

@@ -26,19 +26,11 @@ def address(row):
     return f"/admin/tradingbot/breaker/{row.pk}/change/"
 
 
-def act(page, link, button, reason, force=False):
-    page.get_by_role("link", name=re.compile(rf"\b{link}$")).click()  # the icon's name comes first
-    page.locator("input[name=reason]").fill(reason)
-    if force:
-        page.locator("input[name=force]").check(force=True)
-    page.get_by_role("button", name=button).click()
-
-
 def test_trip_order_refused_reset_refused_in_the_cooldown_and_forced(sign_in, house, breaker):
     visitor = sign_in("risk")
     page = visitor.open(address(breaker))
     assert "It has never tripped" in page.locator(".cr-page").inner_text()
-    act(page, "Trip", "Trip account:main", "the desk says stop")
+    visitor.act("Trip", "Trip account:main", "the desk says stop")
     page.get_by_text("is open: new risk in this scope is refused").wait_for()
     assert "open: new risk is refused" in page.locator(".cr-page").inner_text()
     refused = house.order("a", **RESTING)
@@ -46,12 +38,12 @@ def test_trip_order_refused_reset_refused_in_the_cooldown_and_forced(sign_in, ho
     shot(page, "breaker-open")
     visitor.need_accessible()
     visitor.expect(422)
-    act(page, "Reset", "Reset account:main", "all is well")
+    visitor.act("Reset", "Reset account:main", "all is well")
     page.get_by_text("the cooldown runs for another").wait_for()
     assert page.locator("input[name=force]").count() == 0
     boss = sign_in("risk", "chief", rights=("force_reset_breaker",))
     page = boss.open(address(breaker))
-    act(page, "Reset", "Reset account:main", "all is well", force=True)
+    boss.act("Reset", "Reset account:main", "all is well", force=True)
     page.get_by_text("is closed again (forced)").wait_for()
     assert house.order("b", **RESTING).status_code == 201
     events = boss.open(address(breaker)).locator("#events-group, .tabular, table").all_inner_texts()
@@ -64,7 +56,7 @@ def test_two_people_reset_where_that_is_set(sign_in, house, breaker, settings):
     breakers.trip("account:main", actor="test", reason="look", clock=SYSTEM_CLOCK)
     ann = sign_in("risk", "ann")
     page = ann.open(address(breaker))
-    act(page, "Reset", "Reset account:main", "all is well")
+    ann.act("Reset", "Reset account:main", "all is well")
     page.get_by_text("A second person has to carry it out").wait_for()
     assert "admin:ann asked to reset it" in page.locator(".cr-page").inner_text()
     overview = ann.open("/admin/")
@@ -73,7 +65,7 @@ def test_two_people_reset_where_that_is_set(sign_in, house, breaker, settings):
     page = bob.open(address(breaker))
     shot(page, "breaker-second-person")
     bob.need_accessible()
-    act(page, "Reset", "Reset account:main", "looked too")
+    bob.act("Reset", "Reset account:main", "looked too")
     page.get_by_text("is closed again").wait_for()
     assert Breaker.objects.get(pk=breaker.pk).tripped_at is None
 

@@ -60,9 +60,10 @@ def test_one_person_asks_and_another_carries_it_out(clock):
 
 def test_who_asked_cannot_carry_it_out(clock):
     ask(clock)
-    with pytest.raises(ConflictError) as refused:
-        ask(clock)
-    assert refused.value.code == "second_person_needed"
+    for door in ("ann", "admin:ann", "key:Ann"):
+        with pytest.raises(ConflictError) as refused:
+            ask(clock, door)
+        assert refused.value.code == "second_person_needed"
     assert is_open()
 
 

@@ -15,6 +15,7 @@ from django.db import transaction
 
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import ConflictError, NotFoundError
+from backend.tradingbot.core.people import same_person
 from backend.tradingbot.models import Breaker, ResetRequest
 from backend.tradingbot.services import journal
 from backend.tradingbot.services.breakers import LockedBreaker, locked_breaker, need_reason, reset, restore
@@ -61,7 +62,7 @@ def _ask(guard: LockedBreaker, why: str, force: bool, clock: Clock) -> ResetRequ
 
 
 def _carry_out(guard: LockedBreaker, request: ResetRequest, why: str, force: bool, clock: Clock) -> None:
-    if request.requested_by == guard.actor:
+    if same_person(request.requested_by, guard.actor):
         raise ConflictError(
             f"{guard.actor} asked for this reset", code="second_person_needed",
             remedy=f"another person has to carry it out before {request.expires_at:%H:%M:%S} UTC",
