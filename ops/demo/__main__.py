@@ -7,10 +7,17 @@ import time
 
 from rich.console import Console
 
-from ops.demo import breakers, day, orders, outages
+from ops.demo import breakers, day, gates, orders, outages
 from ops.demo.stage import Surprise, open_stage
 
-SCENES = [*orders.SCENES, *breakers.SCENES, *outages.SCENES, *day.SCENES]
+SCENES = [
+    *orders.SCENES,
+    *gates.SCENES,
+    *breakers.SCENES,
+    *outages.SCENES,
+    *day.SCENES,
+    *gates.ROLL_CALL,
+]
 
 
 def main() -> int:

@@ -39,6 +39,10 @@ def the_books(stage: Stage) -> None:
     stage.expect("no id stands twice", len(set(theirs)), len(theirs))
     stage.tell(f"{len(rows)} orders here, {len(theirs)} of them at the broker, the same ids on both sides.")
     again = stage.manage("replay_decision", "--all").splitlines()
+    same = [line for line in again if "the same as stored" in line]
+    judged = {line.split(":")[0] for line in same}
+    stage.expect("every decision came out as stored", len(same), len(again))
+    stage.expect("no decision of the day is missing", {row["client_order_id"] for row in rows} - judged, set())
     stage.tell(f"{len(again)} decisions were judged again from their stored snapshots, and all came out the same.")
     stage.tell(f"Journal: {'; '.join(stage.manage('journal', 'verify').splitlines())}.")
 

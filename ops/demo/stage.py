@@ -46,19 +46,28 @@ class Stage:
     broker_headers: dict[str, str]
     console: Console
     memory: dict[str, Any] = field(default_factory=dict)
+    refusals: set[str] = field(default_factory=set)
     checks: int = 0
 
     @property
     def url(self) -> str:
         return self.settings["TRADINGBOT_URL"]
 
-    def call(self, method: str, path: str, body: Any = None, *, who: str = "TRADER") -> requests.Response:
-        """One API call as the TRADER, the RISK officer, or nobody."""
-        headers = {"Content-Type": "application/json"}
+    def call(
+        self, method: str, path: str, body: Any = None, *, who: str = "TRADER", build: str = ""
+    ) -> requests.Response:
+        """One API call as the TRADER, the RISK officer, or nobody; ``build`` names the build of the strategy."""
+        headers = {"Content-Type": "application/json", **({"X-Strategy-Build": build} if build else {})}
         if who != "nobody":
             headers["Authorization"] = f"Bearer {self.settings[f'TRADINGBOT_{who}_TOKEN']}"
         data = None if body is None else json.dumps(body)
         return requests.request(method, f"{self.url}/api/v1/{path}", data=data, headers=headers, timeout=30)
+
+    def done(self, method: str, path: str, body: Any, status: int, *, who: str = "TRADER") -> dict[str, Any]:
+        """A call that must be answered with ``status``; what it answered."""
+        answer = self.call(method, path, body, who=who)
+        self.expect(f"{method} {path}", answer.status_code, status, answer.text)
+        return dict(answer.json())
 
     def manage(self, *arguments: str) -> str:
         """What a manage.py command printed on this stack; a command that fails is a surprise."""
@@ -80,10 +89,10 @@ class Stage:
         answer = self.call("POST", "market-data/ticks", {"ticks": [{**tick, "time": datetime.now(UTC).isoformat()}]})
         self.expect("the tick is taken", answer.json().get("accepted"), 1, answer.text)
 
-    def order(self, name: str, **changes: Any) -> requests.Response:
+    def order(self, name: str, *, build: str = "", **changes: Any) -> requests.Response:
         """Post an order of the demo strategy; five shares of AAPL at market unless ``changes`` says otherwise."""
         body = {"client_order_id": name, "account": "demo", "strategy": "demo", "symbol": "AAPL", "side": "buy"}
-        return self.call("POST", "orders", {**body, "qty": "5", "type": "market", **changes})
+        return self.call("POST", "orders", {**body, "qty": "5", "type": "market", **changes}, build=build)
 
     def read(self, name: str) -> dict[str, Any]:
         return dict(self.call("GET", f"orders/{name}?account=demo").json())
@@ -92,10 +101,15 @@ class Stage:
         """The order was refused by ``gate`` for ``code``, and says by how much and what to do."""
         self.expect("the order is denied", answer.status_code, 422, answer.text)
         # the order stands in the answer as it was decided; so does every gate that was asked
-        checks = answer.json().get("order", answer.json())["decision"]["checks"]
-        failed = {check["gate"]: check for check in checks if not check["passed"]}
-        self.expect(f"{gate} says", failed.get(gate, {}).get("code"), code, answer.text)
+        self.refused(answer.json().get("order", answer.json())["decision"], gate, code)
+
+    def refused(self, decision: dict[str, Any], gate: str, code: str) -> None:
+        """``gate`` is among those that refuse in ``decision``, for ``code``; it says by how much and what to do."""
+        failed = {check["gate"]: check for check in decision["checks"] if not check["passed"]}
+        self.expect(f"{gate} says", failed.get(gate, {}).get("code"), code, json.dumps(decision))
         check = failed[gate]
+        self.expect(f"{gate} has a message and a remedy", bool(check["message"] and check["remedy"]), True)
+        self.refusals.add(gate)
         remedy = check["remedy"][:1].upper() + check["remedy"][1:]
         self.tell(f"   [dim]{check['message']}. {remedy}.[/dim]")
 

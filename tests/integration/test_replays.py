@@ -181,3 +181,15 @@ def test_a_check_decides_as_the_order_does_in_any_state_and_writes_nothing(gatew
         assert [c for c in checked["checks"] if c["gate"] not in moving and not c["passed"]] == [
             c for c in decision["checks"] if c["gate"] not in moving and not c["passed"]
         ]
+
+
+def test_a_stored_order_is_judged_as_of_another_session(gateway, broker):
+    Account.objects.update(session_calendar="XNYS")
+    gateway.tick()
+    gateway.order("a")
+    name = f"{gateway.prefix}-a"
+    sunday = command("replay_decision", name, "--session-at", "2026-11-29T17:00:00Z")
+    assert "market_hours: market_closed: XNYS is closed until 2026-11-30T14:30:00.000000Z" in sunday
+    assert "market_hours" not in command("replay_decision", name, "--session-at", "2026-11-30T15:00:00Z")
+    with pytest.raises(CommandError, match="has no time zone"):
+        command("replay_decision", name, "--session-at", "2026-11-30T15:00:00")

@@ -74,3 +74,16 @@ def test_a_snapshot_with_a_field_missing_unknown_or_of_another_kind_is_refused()
 def test_a_float_has_no_exact_form_and_is_refused() -> None:
     with pytest.raises(TypeError, match="float"):
         to_json({"a": 1.5})
+
+
+def test_a_snapshot_of_a_build_that_knew_less_of_headroom_is_read_and_decides_as_it_did() -> None:
+    seen = snapshot(headroom=(Headroom("firm", Decimal(5_000), Decimal(4_500)),))
+    older = to_json(seen)
+    for newer in ("low", "high", "unknown", "oldest_greeks"):
+        del older["headroom"][0][newer]
+    for newer in ("strategy_low", "strategy_high", "strategy_known"):
+        del older["book"][newer]
+    again = from_json(RiskSnapshot, older)
+    for qty in ("5", "6"):
+        assert evaluate(order(qty=qty), again).as_dict() == evaluate(order(qty=qty), seen).as_dict()
+    assert [evaluate(order(qty=qty), again).allowed for qty in ("5", "6")] == [True, False]

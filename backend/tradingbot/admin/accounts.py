@@ -7,11 +7,15 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.http import HttpRequest
-from unfold.decorators import display
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminDecimalFieldWidget
 
 from backend.tradingbot.admin.evidence import EvidenceAdmin, EvidenceInline, actor_of
+from backend.tradingbot.admin.exposure import exposure_page
 from backend.tradingbot.admin.setting_up import ReasonField, ServiceForm, SetUpAdmin, SymbolsField
 from backend.tradingbot.models import Account, Position, RiskRow
 from backend.tradingbot.services import accounts
@@ -66,13 +70,23 @@ class PositionInline(EvidenceInline):
 
 @admin.register(Account)
 class AccountAdmin(SetUpAdmin):
-    list_display = ["code", "name", "broker_account", "state", "symbols_text"]
+    list_display = ["code", "name", "broker_account", "state", "exposure_link", "symbols_text"]
+    actions_detail = ["exposure"]
     search_fields = ["code", "name", "broker_account"]
     inlines = [RiskRowInline, PositionInline]
 
     @display(description="State", label={"active": "success", "switched off": "danger"}, ordering="active")
     def state(self, row: Account) -> str:
         return "active" if row.active else "switched off"
+
+    @display(description="Exposure")
+    def exposure_link(self, row: Account) -> SafeString:
+        address = reverse("admin:tradingbot_account_exposure", args=[row.pk])
+        return format_html('<a href="{}" class="text-link">Exposure of {}</a>', address, row.code)
+
+    @action(description="Exposure and what if", permissions=["view"], url_path="exposure", icon="donut_large")
+    def exposure(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return exposure_page(self, request, object_id)
 
     @display(description="May trade")
     def symbols_text(self, row: Account) -> str:

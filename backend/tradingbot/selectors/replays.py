@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 from backend.tradingbot.core.errors import InvalidInputError
 from backend.tradingbot.core.values import OrderIntent, OrderType, Side, TimeInForce
 from backend.tradingbot.models import Order
-from backend.tradingbot.risk.gates import evaluate
+from backend.tradingbot.risk.gates import Decision, evaluate
 from backend.tradingbot.risk.limit_replay import Change, Proposed, compare
 from backend.tradingbot.risk.snapshot import RiskSnapshot
 from backend.tradingbot.risk.snapshot_json import from_json
+from backend.tradingbot.selectors.risk_parts import market_session
 
 
 def intent_of(order: Order) -> OrderIntent:
@@ -77,6 +78,12 @@ def replayed(order: Order) -> Replayed:
         allowed=now["allowed"],
         differences=differences,
     )
+
+
+def judged_in_session(order: Order, moment: datetime) -> Decision:
+    """What the gates would have said to a stored order had its account's market session been that of ``moment``."""
+    session = market_session(order.account.session_calendar, moment)
+    return evaluate(intent_of(order), replace(snapshot_of(order), session=session))
 
 
 @dataclass

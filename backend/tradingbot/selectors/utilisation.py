@@ -30,8 +30,9 @@ LARGEST = 50
 GREEKS = {"delta": DELTA, "gamma": GAMMA, "theta": THETA, "vega": VEGA, "beta_exposure": BETA}
 
 
-def exposure_of(account: Account, hot: HotState, now: datetime) -> dict[str, Any]:
-    """What ``GET accounts/{code}/exposure`` shows. Raises UnavailableError when the rate windows cannot be read."""
+def exposure_of(account: Account, hot: HotState | None, now: datetime) -> dict[str, Any]:
+    """What ``GET accounts/{code}/exposure`` shows; without ``hot`` the rates are left out. Raises UnavailableError when
+    they cannot be read."""
     scope = f"account:{account.code}"
     limits = {row.kind: row for row in limits_in_force([scope], now)}
     sums = AccountExposure.objects.filter(pk=account.pk).first()
@@ -43,7 +44,7 @@ def exposure_of(account: Account, hot: HotState, now: datetime) -> dict[str, Any
         "equity": plain(risk.equity),
         "cash": plain(risk.cash),
         "reserved_cash": plain(risk.reserved_cash),
-        "rates": _rates(account, hot, now, limits),
+        "rates": None if hot is None else _rates(account, hot, now, limits),
         "headroom": _headroom(now),
     }
     if sums is None:
