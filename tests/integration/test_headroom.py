@@ -109,7 +109,7 @@ def test_without_the_condition_on_a_greek_above_the_accounts_too_many_pass(
         time.sleep(0.2)
         return real(order, intent, snapshot)
 
-    monkeypatch.setattr(exposures, "taken_within", lambda intent, snapshot: {})
+    monkeypatch.setattr(exposures, "taken_within", lambda intent, snapshot, greeks: {})
     monkeypatch.setattr(exposures, "reserve", check_then_take)
     assert race(gateway, eight_accounts) > 11
     assert SharedHeadroom.objects.get(pk="firm").high[DELTA] > 59

@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from backend.tradingbot.risk.exposure import BETA, DELTA, NET, STRESS, THETA, VEGA
+from backend.tradingbot.risk.gate_greeks import binds_above
 from backend.tradingbot.risk.limits import Limit
 from backend.tradingbot.risk.shared_headroom import GREEK_KINDS, taken_within
 from backend.tradingbot.risk.snapshot import Headroom
@@ -120,10 +121,18 @@ def test_what_a_reduction_must_keep_when_it_takes_its_headroom_is_what_the_gate_
     held = {"position": Decimal(20), "headroom": (room(delta=(20, 20)),), **RICH}
     rows = (Limit("firm", "net_exposure_max", Decimal(1), 1), Limit("firm", "portfolio_delta_max", Decimal(100), 1))
     at = snapshot(limits=limits(elsewhere=rows), **held)
-    assert taken_within(buy("1"), at) == {"firm": {NET: Decimal(1), DELTA: Decimal(100)}}
-    assert taken_within(sell("5"), at) == {"firm": {DELTA: Decimal(100)}}
-    assert taken_within(sell("5"), replace(at, flattening=True)) == {}
-    assert taken_within(sell("5"), replace(at, headroom=(room(unknown=1),))) == {}
+    assert must_keep(buy("1"), at) == {"firm": {NET: Decimal(1), DELTA: Decimal(100)}}
+    assert must_keep(sell("5"), at) == {"firm": {DELTA: Decimal(100)}}
+    assert must_keep(sell("5"), replace(at, flattening=True)) == {}
+    assert must_keep(sell("5"), replace(at, headroom=(room(unknown=1),))) == {}
+    old = replace(at.book, oldest_greeks=NOW - timedelta(seconds=901))
+    assert must_keep(sell("5"), replace(at, book=old)) == {}  # the gate lets it out before it looks above
+    missing = limits(elsewhere=rows, portfolio_vega_max=None)
+    assert must_keep(sell("5"), replace(at, limits=missing)) == {}
+
+
+def must_keep(asked, at):
+    return taken_within(asked, at, greeks=binds_above(asked, at))
 
 
 @pytest.mark.parametrize("kind", ["net_exposure_max", *GREEK_KINDS])

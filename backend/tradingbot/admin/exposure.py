@@ -118,7 +118,7 @@ def exposure_page(admin: ModelAdmin, request: HttpRequest, object_id: str) -> Ht
     """GET shows the page; with the form's fields in the address it also asks every gate."""
     if not admin.has_view_permission(request):
         raise PermissionDenied
-    account = Account.objects.filter(pk=object_id).first() if object_id.isdigit() else None
+    account = Account.objects.filter(pk=object_id).first() if object_id.isdecimal() else None
     if account is None:
         raise Http404(f"there is no account {object_id}")
     asked = "qty" in request.GET

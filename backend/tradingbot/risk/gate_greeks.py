@@ -24,7 +24,7 @@ from backend.tradingbot.risk.exposure import (
     worst_stress,
 )
 from backend.tradingbot.risk.judging import Measured, judged, let_out, measured, unused_or_missing
-from backend.tradingbot.risk.shared_headroom import greek_figures, greeks_unknown_above
+from backend.tradingbot.risk.shared_headroom import GREEK_KINDS, greeks_unknown_above, shared_figures
 from backend.tradingbot.risk.snapshot import Check, RiskSnapshot
 
 GATE = "greek_exposure"
@@ -58,7 +58,7 @@ def check_greek_exposure(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
     above = greeks_unknown_above(GATE, order, snapshot)
     if above is not None and not reduces:
         return above
-    shared = greek_figures(GATE, order, snapshot)
+    shared = shared_figures(GREEK_KINDS, order, snapshot) if binds_above(order, snapshot) else []
     check = judged(GATE, [*found, *(each.after for each in shared)], REMEDY)
     if check.passed or not reduces:
         return check
@@ -66,6 +66,15 @@ def check_greek_exposure(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
     worse = [new for new, old in zip(found, before, strict=True) if new.fails and new.value > old.value]
     worse += [each.after for each in shared if each.after.fails and each.worsens]
     return judged(GATE, worse, "reduce what breaches first") if worse else let_out(check)
+
+
+def binds_above(order: OrderIntent, snapshot: RiskSnapshot) -> bool:
+    """Whether Greeks above the account are held against ``order``. Against the flatten service they are not, and not
+    against what only reduces where something is not known: other accounts must not keep anybody in a position."""
+    if not snapshot.is_reduction(order):
+        return True
+    let_out_unseen = unused_or_missing(GATE, snapshot) or _unknown(order, snapshot)
+    return not (snapshot.flattening or let_out_unseen or greeks_unknown_above(GATE, order, snapshot))
 
 
 def _unknown(order: OrderIntent, snapshot: RiskSnapshot) -> Check | None:

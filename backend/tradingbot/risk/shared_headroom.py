@@ -113,21 +113,12 @@ def _shared(says: str, after: Decimal, before: Decimal, row: Limit, sign: int) -
     return Shared(size, before * sign)
 
 
-def greek_figures(gate: str, order: OrderIntent, snapshot: RiskSnapshot) -> list[Shared]:
-    """The Greeks above the account that bind this order: for the flatten service none, and none for what only reduces
-    where they cannot be told, because other accounts must not keep anybody in a position."""
-    if snapshot.is_reduction(order) and (snapshot.flattening or greeks_unknown_above(gate, order, snapshot)):
-        return []
-    return shared_figures(GREEK_KINDS, order, snapshot)
-
-
-def taken_within(order: OrderIntent, snapshot: RiskSnapshot) -> dict[str, dict[int, Decimal]]:
-    """By scope and measure, the limits that the order must keep when it takes its headroom; what only reduces keeps the
-    Greeks that bind it, and no net exposure."""
-    reduces = snapshot.is_reduction(order)
-    bound = {} if reduces and not greek_figures("", order, snapshot) else GREEK_KINDS
-    kinds = bound if reduces else KINDS
+def taken_within(order: OrderIntent, snapshot: RiskSnapshot, *, greeks: bool) -> dict[str, dict[int, Decimal]]:
+    """By scope and measure, the limits that the order must keep when it takes its headroom. What only reduces keeps no
+    net exposure, and Greeks only where they bind it (``greeks``, from the gate)."""
+    kinds = GREEK_KINDS if snapshot.is_reduction(order) else KINDS
     found: dict[str, dict[int, Decimal]] = {}
-    for row in snapshot.limits.above_account(kinds):
-        found.setdefault(row.scope, {})[kinds[row.kind][1]] = row.value
+    for row in snapshot.limits.above_account(kinds if greeks else NET_KINDS):
+        if row.kind in kinds:
+            found.setdefault(row.scope, {})[kinds[row.kind][1]] = row.value
     return found

@@ -31,6 +31,7 @@ from backend.tradingbot.risk.exposure import (
     name_risk,
     part_risk,
 )
+from backend.tradingbot.risk.gate_greeks import binds_above
 from backend.tradingbot.risk.shared_headroom import part_after, taken_within
 from backend.tradingbot.risk.snapshot import RiskSnapshot
 from backend.tradingbot.risk.snapshot_json import to_json
@@ -131,7 +132,7 @@ def _conditions(intent: OrderIntent, snapshot: RiskSnapshot, scopes: Sequence[st
     """Under which each scope gives: its gross limit, the most of each measure either way, and whether a part whose risk
     is not known forbids it."""
     rooms = {room.scope: room.limit for room in snapshot.headroom}
-    most, reduces = taken_within(intent, snapshot), snapshot.is_reduction(intent)
+    most, reduces = taken_within(intent, snapshot, greeks=binds_above(intent, snapshot)), snapshot.is_reduction(intent)
     limited = [rooms.get(scope) is not None or scope in most for scope in scopes]
     return {
         "rooms": [rooms.get(scope) for scope in scopes],
