@@ -7,20 +7,43 @@ import os
 import warnings
 from typing import Any
 
-from celery import Celery
+from celery import Celery, Task
 from celery.platforms import SecurityWarning
-from celery.signals import beat_init, celeryd_init
+from celery.signals import beat_init, before_task_publish, celeryd_init
+
+from backend.tradingbot.infra import tracing
+from backend.tradingbot.infra.logging import TRACE_ID
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backend.settings")
 
 # What Celery warns root of is pickled tasks; this application takes JSON only, and the image does not run as root.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
-app = Celery("tradingbot")
+
+class TracedTask(Task):
+    """A task belongs to the trace that sent it; one that beat sent, or nobody, begins a new one."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        sent_by = self.request.get("traceparent")
+        with (
+            tracing.continued(sent_by, None if sent_by else TRACE_ID.get()),
+            tracing.span(f"task {self.name}", kind="CONSUMER"),
+        ):
+            return super().__call__(*args, **options)
+
+
+app = Celery("tradingbot", task_cls=TracedTask)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 from backend import celery_metrics as celery_metrics  # noqa: E402  its import connects the signals
+
+
+@before_task_publish.connect
+def carries_its_trace(headers: dict[str, Any] | None = None, **_: Any) -> None:
+    """The trace of whoever sends a task goes with it as W3C ``traceparent``."""
+    if headers is not None and TRACE_ID.get():
+        headers.setdefault("traceparent", tracing.traceparent())
 
 
 @celeryd_init.connect

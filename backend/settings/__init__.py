@@ -231,7 +231,7 @@ if MAIL:
     EMAIL_HOST, EMAIL_PORT, EMAIL_HOST_USER, EMAIL_HOST_PASSWORD, EMAIL_USE_TLS = MAIL
 EMAIL_TIMEOUT = 5
 
-LOGGING = logging_config(log_format=TRADINGBOT.log_format, level=TRADINGBOT.log_level)
+LOGGING = logging_config(log_format=TRADINGBOT.log_format, level=TRADINGBOT.log_level, secrets=TRADINGBOT.secrets)
 LOGGING_CONFIG = "logging.config.dictConfig"
 
 PROMETHEUS_EXPORT_MIGRATIONS = False

@@ -16,6 +16,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from backend.settings.from_files import FromFiles, with_password
+from backend.tradingbot.infra import tracing
 
 PAPER_HOST = "https://paper-api.alpaca.markets"
 LIVE_HOST = "https://api.alpaca.markets"
@@ -42,6 +43,9 @@ class Config(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     metrics_public: bool = False
     worker_metrics_port: int = Field(0, ge=0, le=65_535)
+    otel_exporter_otlp_endpoint: str = ""
+    otel_exporter_otlp_headers: SecretStr = SecretStr("")
+    otel_service_name: str = Field("tradingbot", min_length=1, max_length=80)
 
     broker: Literal["paper", "alpaca"] = "paper"
     alpaca_api_key: SecretStr = SecretStr("")
@@ -144,6 +148,7 @@ class Config(BaseSettings):
             raise ValueError("ALPACA_DATA_URL must start with wss://: it carries the keys")
         if self.alpaca_base_url.rstrip("/") == LIVE_HOST and self.allow_live_trading != "yes":
             raise ValueError("ALPACA_BASE_URL is the live host: set ALLOW_LIVE_TRADING=yes if you mean real money")
+        self._refuse_traces_that_go_nowhere()
         keys = (self.alpaca_api_key.get_secret_value(), self.alpaca_secret_key.get_secret_value())
         if self.broker == "alpaca" and not all(keys):
             raise ValueError("BROKER=alpaca needs ALPACA_API_KEY and ALPACA_SECRET_KEY")
@@ -171,6 +176,24 @@ class Config(BaseSettings):
         """
         values = ((name, getattr(self, name)) for name in type(self).model_fields)
         return {name: str(value) for name, value in values if not isinstance(value, SecretStr)}
+
+    def _refuse_traces_that_go_nowhere(self) -> None:
+        if not self.otel_exporter_otlp_endpoint:
+            return
+        if urlsplit(self.otel_exporter_otlp_endpoint).scheme not in ("http", "https"):
+            raise ValueError("OTEL_EXPORTER_OTLP_ENDPOINT must start with http:// or https://")
+        if absent := tracing.missing_packages():
+            needs = "OTEL_EXPORTER_OTLP_ENDPOINT needs the optional extra otel, and this is not installed: "
+            raise ValueError(needs + ", ".join(absent) + "; install it or unset the variable")
+
+    @cached_property
+    def secrets(self) -> tuple[str, ...]:
+        """Everything that must never be in a log line: each secret setting, and the passwords in the addresses."""
+        kept = [getattr(self, name).get_secret_value() for name, field in type(self).model_fields.items()
+                if field.annotation is SecretStr]  # fmt: skip
+        addresses = (self.database_url, self.redis_url, self.mail_url)
+        passwords = [urlsplit(address.get_secret_value()).password or "" for address in addresses]
+        return tuple(dict.fromkeys(value for value in [*kept, *passwords, *map(unquote, passwords)] if value))
 
     @property
     def anchors_at(self) -> Path:

@@ -11,6 +11,8 @@ class TradingbotConfig(AppConfig):
     verbose_name = "Trading"
 
     def ready(self) -> None:
+        from django.conf import settings
+
         from backend import celery_app  # noqa: F401  registers the tasks
         from backend.tradingbot import checks  # noqa: F401  registers the system checks
         from backend.tradingbot.services.roles import keep_roles
@@ -19,3 +21,9 @@ class TradingbotConfig(AppConfig):
         from backend.tradingbot.services.builds import note_build_on_connect
 
         connection_created.connect(note_build_on_connect, dispatch_uid="note_build")
+        from backend.tradingbot.infra import tracing
+
+        config = settings.TRADINGBOT
+        if config.otel_exporter_otlp_endpoint:
+            headers = config.otel_exporter_otlp_headers.get_secret_value()
+            tracing.start(config.otel_exporter_otlp_endpoint, service=config.otel_service_name, headers=headers)

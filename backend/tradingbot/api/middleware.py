@@ -7,9 +7,8 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponse
 
 from backend.tradingbot.api.errors import problem
-from backend.tradingbot.core.ids import trace_id_from
+from backend.tradingbot.infra import tracing
 from backend.tradingbot.infra.build_info import build_id, build_stamp
-from backend.tradingbot.infra.logging import TRACE_ID
 
 
 def refused_nul() -> HttpResponse:
@@ -18,17 +17,23 @@ def refused_nul() -> HttpResponse:
 
 
 class TraceMiddleware:
+    """The trace is the caller's where a W3C ``traceparent`` names one. A span is named by the route, never by the path:
+    a path may carry what somebody typed."""
+
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        trace_id = trace_id_from(request.headers.get("traceparent"))
-        token = TRACE_ID.set(trace_id)
-        try:
+        method = request.method or "GET"
+        with (
+            tracing.continued(request.headers.get("traceparent")) as trace_id,
+            tracing.span(method, kind="SERVER", http__request__method=method) as span,
+        ):
             nul = "\x00" in request.path_info or "%00" in request.META.get("QUERY_STRING", "")
             response = refused_nul() if nul else self.get_response(request)
-        finally:
-            TRACE_ID.reset(token)
+            route = "" if request.resolver_match is None else "/" + request.resolver_match.route.strip("^$/")
+            span.rename(f"{method} {route}".strip())
+            span.note(http__route=route, http__response__status_code=response.status_code)
         response["X-Trace-Id"] = trace_id
         response["X-Build-Id"] = build_id()
         response["X-Build-Stamp"] = build_stamp()

@@ -1,8 +1,8 @@
 """One request to Alpaca, sent exactly once, and what its answer or its silence means.
 
-Invariants: the SDK's own retries are off, every request has a timeout, redirects are never taken for an answer. A
-request that was never sent is told apart from one that may have arrived; whatever is not known to be harmless is in
-doubt. Error bodies are read tolerantly, because a proxy answers HTML where the broker would answer JSON.
+Invariants: the SDK's own retries are off, every request has a timeout and its trace's header, redirects are never taken
+for an answer. A request that was never sent is told apart from one that may have arrived; whatever is not known to be
+harmless is in doubt. Error bodies are read tolerantly, because a proxy answers HTML where the broker would answer JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from urllib3.exceptions import MaxRetryError, NewConnectionError
 from backend.tradingbot.brokers.deadline import PastDeadlineError, TimedAdapter, not_after
 from backend.tradingbot.brokers.interruptible import InterruptibleAdapter
 from backend.tradingbot.core.clock import Deadline
-from backend.tradingbot.infra import failpoints, metrics
+from backend.tradingbot.infra import failpoints, metrics, tracing
 
 _SHOWN = 500
 SEND_BY_PASSED = "send_by_passed"
@@ -73,6 +73,7 @@ class Transport:
 
         def request(method: str, url: str, **options: Any) -> requests.Response:
             options["timeout"] = (connect_timeout, read_timeout)
+            options["headers"] = {**(options.get("headers") or {}), "traceparent": tracing.traceparent()}
             response = unlimited(method, url, **options)
             self._answered.request_id = response.headers.get("X-Request-ID", "")[:80]
             if not 200 <= response.status_code < 300:

@@ -6,11 +6,12 @@ import hashlib
 import json
 import re
 import secrets
+from dataclasses import dataclass
 from typing import Any
 
 CLIENT_ORDER_ID_PATTERN = r"[A-Za-z0-9._-]{1,48}"
 CLIENT_ORDER_ID = re.compile(CLIENT_ORDER_ID_PATTERN)
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
 
 def is_client_order_id(value: object) -> bool:
@@ -23,12 +24,23 @@ def new_trace_id() -> str:
     return secrets.token_hex(16)
 
 
-def trace_id_from(traceparent: str | None) -> str:
-    """The trace id of a W3C ``traceparent`` header, or a new one when there is none to be read."""
-    found = _TRACEPARENT.fullmatch((traceparent or "").strip().lower())
-    if found and found.group(1) != "0" * 32:
-        return found.group(1)
-    return new_trace_id()
+@dataclass(frozen=True)
+class Traceparent:
+    """What a W3C ``traceparent`` header says: the trace, the caller's span, and whether the caller records it."""
+
+    trace_id: str
+    span_id: str
+    sampled: bool
+
+
+def read_traceparent(header: str | None) -> Traceparent | None:
+    """The header's parts; None when there is none, or it is not what W3C Trace Context allows."""
+    found = _TRACEPARENT.fullmatch((header or "").strip().lower())
+    if found is None:
+        return None
+    version, trace_id, span_id, flags, more = found.groups()
+    impossible = version == "ff" or (version == "00" and more) or trace_id == "0" * 32 or span_id == "0" * 16
+    return None if impossible else Traceparent(trace_id, span_id, bool(int(flags, 16) & 1))
 
 
 def canonical_json(value: Any) -> str:

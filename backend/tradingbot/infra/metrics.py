@@ -13,6 +13,8 @@ from time import perf_counter
 
 from prometheus_client import Counter, Histogram
 
+from backend.tradingbot.infra import tracing
+
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 MICROSECONDS = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 1e-2, 1e-1)
 
@@ -70,20 +72,22 @@ class GateWatch:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Time one stage of an order, also when it raises."""
+    """Time one stage of an order, also when it raises; a span of the trace too."""
     began = perf_counter()
     try:
-        yield
+        with tracing.span(f"order {name}"):
+            yield
     finally:
         ORDER_SECONDS.labels(name).observe(perf_counter() - began)
 
 
 @contextmanager
 def broker_call(operation: str) -> Iterator[None]:
-    """Time one call to the broker and count it as ``ok`` or by the name of the error it raised."""
+    """Time one call to the broker and count it as ``ok`` or by the name of the error it raised; a span too."""
     began, outcome = perf_counter(), "ok"
     try:
-        yield
+        with tracing.span(f"broker {operation}", kind="CLIENT", peer__service="broker"):
+            yield
     except Exception as error:
         outcome = type(error).__name__
         raise

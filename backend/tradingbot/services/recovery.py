@@ -19,7 +19,7 @@ from backend.tradingbot.brokers.registry import execution_client
 from backend.tradingbot.core.clock import Clock, rfc3339
 from backend.tradingbot.core.errors import TradingbotError
 from backend.tradingbot.execution.order_state import UNRESOLVED, Event, Status
-from backend.tradingbot.infra import failpoints
+from backend.tradingbot.infra import failpoints, tracing
 from backend.tradingbot.models import Account, Order
 from backend.tradingbot.selectors.lookups import unresolved_orders, watched_orders
 from backend.tradingbot.services import adoption, breakers, exposures, journal
@@ -39,15 +39,16 @@ def recover(*, clock: Clock) -> dict[str, str]:
     outcomes: dict[str, str] = {}
     missed: list[Order] = []
     for order in unresolved_orders(clock.now(), config.broker_read_timeout):
-        try:
-            current = _lose_sight(order, clock)
-            found = client.get_order_by_client_id(order.client_order_id)
-            if found is None and current.status in UNRESOLVED:
-                missed.append(order)
-            else:
-                outcomes[order.client_order_id] = _found(current, found, client, clock)
-        except TradingbotError as error:  # one order that cannot be resolved must not keep the others waiting
-            outcomes[order.client_order_id] = _unknown(order, error, clock)
+        with tracing.continued(None, order.trace_id or None):  # what becomes of it belongs to the request that sent it
+            try:
+                current = _lose_sight(order, clock)
+                found = client.get_order_by_client_id(order.client_order_id)
+                if found is None and current.status in UNRESOLVED:
+                    missed.append(order)
+                else:
+                    outcomes[order.client_order_id] = _found(current, found, client, clock)
+            except TradingbotError as error:  # one order that cannot be resolved must not keep the others waiting
+                outcomes[order.client_order_id] = _unknown(order, error, clock)
     return outcomes | _search(missed, client, clock)
 
 
