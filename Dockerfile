@@ -3,8 +3,11 @@
 FROM python:3.12.11-slim-bookworm AS build
 WORKDIR /app
 RUN python -m venv /opt/venv
-COPY requirements-run.lock ./
-RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-run.lock
+# `docker build --build-arg OTEL=1 .` adds the optional extra that exports traces (docs/logs-and-traces.md).
+ARG OTEL=""
+COPY requirements-run.lock requirements-otel.lock ./
+RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-run.lock \
+    ${OTEL:+-r requirements-otel.lock}
 
 FROM python:3.12.11-slim-bookworm
 # The commit that is built: `docker build --build-arg GIT_SHA=$(git rev-parse HEAD) .`; every order and log line bears it.

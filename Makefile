@@ -91,6 +91,8 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 	--custom-compile-command "make lock"
 lock: $(STAMP)
 	$(LOCK) --output-file requirements.lock requirements.txt
+	printf '%s\n' opentelemetry-sdk opentelemetry-exporter-otlp-proto-http \
+	| $(LOCK) --constraint requirements.lock --output-file requirements-otel.lock -
 	sed '/^# ====/,$$d' requirements.txt | $(LOCK) --constraint requirements.lock --output-file requirements-run.lock -
 
 clean:

