@@ -5,6 +5,7 @@ Worker and beat refuse to start when the database could lose what it confirmed (
 
 import os
 import warnings
+from contextlib import nullcontext
 from typing import Any
 
 from celery import Celery, Task
@@ -25,8 +26,9 @@ class TracedTask(Task):
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         sent_by = self.request.get("traceparent")
+        called_directly = sent_by is None and TRACE_ID.get()
         with (
-            tracing.continued(sent_by, None if sent_by else TRACE_ID.get()),
+            nullcontext() if called_directly else tracing.continued(sent_by),
             tracing.span(f"task {self.name}", kind="CONSUMER"),
         ):
             return super().__call__(*args, **options)

@@ -98,7 +98,7 @@ class Visitor:
 
     def dark(self) -> None:
         """The theme switch's own memory, set to dark, as the person's click on it would."""
-        self.context.add_init_script("localStorage.setItem('_x_adminTheme', '\"dark\"')")
+        self.context.add_init_script("localStorage.setItem('adminTheme', '\"dark\"')")
 
     def need_accessible(self) -> None:
         """Fails with axe-core's words when it finds a serious or critical fault on the page as it stands."""

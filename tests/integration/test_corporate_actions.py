@@ -19,6 +19,7 @@ from backend.tradingbot.core.errors import ConflictError, InvalidInputError, Not
 from backend.tradingbot.data import calendar
 from backend.tradingbot.data.bar_files import Reading
 from backend.tradingbot.models import CorporateAction, DataStop, JournalEntry
+from backend.tradingbot.selectors.corporate_actions import on_file
 from backend.tradingbot.services import bar_files, corporate_actions, data_checks
 from backend.tradingbot.services.accounts import ensure_firm
 from backend.tradingbot.services.feeds import declare_feed
@@ -121,7 +122,7 @@ def test_one_action_a_symbol_and_day_and_each_says_who_and_why():
     with pytest.raises(NotFoundError):
         corporate_actions.withdraw(row.pk + 1, actor="ben", reason="typo", clock=CLOCK)
     assert enter(ratio="5").ratio == 5
-    assert corporate_actions.on_file(["AAPL", "MSFT"]) == {"AAPL": {DAY: 5.0}}
+    assert on_file(["AAPL", "MSFT"]) == {"AAPL": {DAY: 5.0}}
 
 
 @pytest.mark.parametrize("change", [{"ratio": Decimal(1)}, {"reason": ""}, {"kind": "x"}, {"withdrawn_by": "ben"}])

@@ -31,7 +31,9 @@ class CorporateActionForm(ServiceForm):
     class Meta:
         model = CorporateAction
         fields = NEW
-        help_texts = {"ratio": "New shares for each old one: 4 is a split of four for one, 0.1 one of one for ten."}
+        help_texts = {
+            "ratio": "New shares for each old one: 4 is a split of four for one, 0.1 a reverse split of one for ten."
+        }
 
     def refuse(self, values: Mapping[str, Any]) -> None:
         corporate_actions.parse(_body(values))

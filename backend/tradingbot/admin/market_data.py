@@ -24,8 +24,7 @@ from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.core.parsing import SYMBOL
 from backend.tradingbot.data.checks import CATALOGUE
 from backend.tradingbot.models import BarConflict, BarFile, CheckRun, DataStop, Feed, Quarantine
-from backend.tradingbot.selectors.market_data import data_quality
-from backend.tradingbot.selectors.market_pages import symbol_page
+from backend.tradingbot.selectors.market_pages import feed_page, symbol_page
 from backend.tradingbot.services.bars import resolve_conflict
 from backend.tradingbot.services.data_stops import release_symbol
 from backend.tradingbot.services.orders import hot_state
@@ -189,36 +188,41 @@ class BarFileAdmin(EvidenceAdmin):
 
 @admin.register(Feed)
 class FeedAdmin(EvidenceAdmin):
-    list_display = ["code", "session_calendar", "max_silence_seconds", "last_seen_at", "active"]
-    groups = [
-        (None, ["code active", "session_calendar bar_intervals", "last_seen_at max_silence_seconds", "watched_since"]),
-        ("Symbols", ["freshness"]),
-        ("Last runs", ["runs"]),
-    ]
-    hidden = ["symbols"]
+    list_display = ["code", "state", "session_calendar", "bars", "last_seen_at", "max_silence_seconds", "stopped"]
+    list_filter = ["active", "second_source", "session_calendar"]
+    search_fields = ["code"]
 
     def get_urls(self) -> list[Any]:
         page = path("symbol/<path:symbol>/", self.admin_site.admin_view(self.symbol), name="tradingbot_feed_symbol")
         return [page, *super().get_urls()]
 
-    @display(description="Last good tick")
-    def freshness(self, row: Feed) -> Any:
-        quality = data_quality(hot_state(), SYSTEM_CLOCK.now(), row.symbols[:500])
-        if quality.problem:
-            return quality.problem
-        lines = (
-            (symbol_link(q.symbol), "-" if q.quote is None else q.quote.price, _age(q.age), _stops(q.stops))
-            for q in quality.symbols
-        )
-        return table(("Symbol", "Price", "Age", "Stopped by"), lines)
+    @display(description="State", ordering="active")
+    def state(self, row: Feed) -> SafeString:
+        if not row.active:
+            return label("off", "warning")
+        return label("second source") if row.second_source else label("watched", "success")
 
-    @display(description="Runs")
-    def runs(self, row: Feed) -> Any:
-        found = CheckRun.objects.filter(subject=row.code)[:10]
-        return table(
-            ("Started", "Kind", "Hard", "Warnings", "Problem"),
-            ((f"{r.started_at:%Y-%m-%d %H:%M:%S}", r.kind, r.hard, r.warned, r.problem or "-") for r in found),
+    @display(description="Bars")
+    def bars(self, row: Feed) -> str:
+        return ", ".join(row.bar_intervals) or "-"
+
+    @display(description="Stopped symbols")
+    def stopped(self, row: Feed) -> Any:
+        count = (
+            DataStop.objects.filter(released_at__isnull=True, symbol__in=row.symbols)
+            .values("symbol")
+            .distinct()
+            .count()
         )
+        return label(f"{count} of {len(row.symbols)}", "danger") if count else f"0 of {len(row.symbols)}"
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The feed as it stands: nothing here is a form."""
+        row = _row(self, request, Feed, object_id)
+        page = feed_page(hot_state(), row, SYSTEM_CLOCK.now())
+        return self._page(request, "admin/tradingbot/feed.html", row.code, page=page, **(extra_context or {}))
 
     def symbol(self, request: HttpRequest, symbol: str) -> HttpResponse:
         if not self.has_view_permission(request):
@@ -226,18 +230,31 @@ class FeedAdmin(EvidenceAdmin):
         if not SYMBOL.fullmatch(symbol):
             raise Http404(f"{symbol} is not a symbol")
         page = symbol_page(hot_state(), symbol, SYSTEM_CLOCK.now(), request.GET.get("interval"))
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.model._meta,
-            "title": symbol,
-            "page": page,
-            "stops": [
-                (reverse("admin:tradingbot_datastop_change", args=[stop.pk]), stop, facts(stop.evidence))
-                for stop in page["stops"]
-            ],
-            "verdicts": verdict_rows(page["verdicts"]),
-        }
-        return TemplateResponse(request, "admin/tradingbot/symbol.html", context)
+        stops = [self._stop(request, stop) for stop in page["stops"]]
+        return self._page(request, "admin/tradingbot/symbol.html", symbol, page=page, stops=stops)
+
+    def _stop(self, request: HttpRequest, stop: DataStop) -> tuple[Any, ...]:
+        """The address of a stop's page, the stop, what was seen in a line and whole, where and how it is released."""
+        described = CATALOGUE.get(stop.check_name)
+        may_release = stop.released_at is None and may(request, RELEASE)
+        release = reverse("admin:tradingbot_datastop_release", args=[stop.pk]) if may_release else None
+        address = reverse("admin:tradingbot_datastop_change", args=[stop.pk])
+        evidence = facts(stop.evidence) if stop.evidence else ""
+        return address, stop, _seen(stop), evidence, release, described.released_by if described else ()
+
+    def _page(self, request: HttpRequest, template: str, title: str, **more: Any) -> HttpResponse:
+        context = {**self.admin_site.each_context(request), "opts": self.model._meta, "title": title, **more}
+        return TemplateResponse(request, template, context)
+
+
+def _seen(stop: DataStop) -> str:
+    """``a bar that is not there: 1,173 rows, the first at 2025-12-30T14:30:00Z``."""
+    described, at = CATALOGUE.get(stop.check_name), stop.evidence.get("at") or []
+    rows = stop.evidence.get("rows")
+    parts = [f"{rows:,} row{'' if rows == 1 else 's'}"] if isinstance(rows, int) else []
+    parts += [f"the first at {at[0]}" if len(at) > 1 else f"at {at[0]}"] if at else []
+    meaning = described.meaning if described else stop.check_name
+    return f"{meaning}: {', '.join(parts)}" if parts else meaning
 
 
 def _row(page: EvidenceAdmin, request: HttpRequest, model: Any, object_id: str) -> Any:
@@ -247,14 +264,6 @@ def _row(page: EvidenceAdmin, request: HttpRequest, model: Any, object_id: str) 
     if row is None:
         raise Http404(f"there is no such row: {object_id}")
     return row
-
-
-def _age(age: float | None) -> str:
-    return "never seen" if age is None else f"{age:.1f} s"
-
-
-def _stops(stops: tuple[DataStop, ...]) -> str:
-    return ", ".join(stop.check_name for stop in stops) or "-"
 
 
 def verdict_rows(verdicts: list[dict[str, Any]]) -> Any:

@@ -6,17 +6,16 @@ said by shape and word, never by colour alone.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from html import escape
 from typing import Any
 
 from backend.tradingbot.core.values import Severity, Verdict
 from backend.tradingbot.data.checks import CATALOGUE
-from backend.tradingbot.data.file_check import FileReport, Outline
+from backend.tradingbot.data.drawing import draw
+from backend.tradingbot.data.file_check import FileReport
 from backend.tradingbot.data.frames import moment
 
 WORDS = {Severity.HARD: "STOP", Severity.WARN: "warn"}
-WIDTH, HEIGHT, MARGIN = 1_000, 220, 44
 STYLE = """
 :root{color-scheme:light dark;--ink:#1c2024;--soft:#667;--line:#dde;--paper:#fff;--hard:#b3261e;--warn:#8a6100}
 :root{--price:#3a5a8c}
@@ -28,7 +27,7 @@ th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid var(--line);v
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}.H{color:var(--hard);font-weight:600}.W{color:var(--warn)}
 code{font-size:.85em;word-break:break-word}svg{width:100%;height:auto;border:1px solid var(--line)}
 .soft{color:var(--soft)}.price{fill:none;stroke:var(--price);stroke-width:1.2}.band{fill:var(--price);opacity:.18}
-.axis{fill:var(--soft);font-size:12px}.flagH{fill:var(--hard)}.flagW{fill:none;stroke:var(--warn);stroke-width:1.6}
+.axis{fill:var(--soft);font-size:12px}.grid{stroke:var(--line);stroke-width:1}.flagH{fill:var(--hard)}.flagW{fill:none;stroke:var(--warn);stroke-width:1.6}
 """
 
 
@@ -101,55 +100,3 @@ def as_html(report: FileReport) -> str:
 def _meaning(verdict: Verdict) -> str:
     described = CATALOGUE.get(verdict.check)
     return described.meaning if described else ""
-
-
-def draw(outline: Outline) -> str:
-    """The closes over time as SVG, with the flagged bars."""
-    buckets = outline.buckets
-    if not buckets:
-        return "<p class=soft>No close can be drawn.</p>"
-    low, high = min(bucket[1] for bucket in buckets), max(bucket[2] for bucket in buckets)
-    scale = Scale(low, high)
-    # bars stand side by side: nights and weekends take no room
-    place = {bucket[0]: scale.x(number, len(buckets)) for number, bucket in enumerate(buckets)}
-    times = [bucket[0] for bucket in buckets]
-    line = " ".join(f"{place[b[0]]:.1f},{scale.y(b[3]):.1f}" for b in buckets)
-    upper = " ".join(f"{place[b[0]]:.1f},{scale.y(b[2]):.1f}" for b in buckets)
-    lower = " ".join(f"{place[b[0]]:.1f},{scale.y(b[1]):.1f}" for b in reversed(buckets))
-    flags = "".join(_flag(flag, place[_at_or_before(times, flag[0])], scale) for flag in outline.flags)
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="closes with {len(outline.flags)} flagged bars">'
-        f'<polygon class="band" points="{upper} {lower}"/><polyline class="price" points="{line}"/>{flags}'
-        f'<text class="axis" x="4" y="{MARGIN / 2 + 4:.0f}">{high:g}</text>'
-        f'<text class="axis" x="4" y="{HEIGHT - MARGIN / 2:.0f}">{low:g}</text>'
-        f'<text class="axis" x="{MARGIN + 10}" y="{HEIGHT - 4}">{moment(buckets[0][0])}</text>'
-        f'<text class="axis" x="{WIDTH - 4}" y="{HEIGHT - 4}" text-anchor="end">{moment(buckets[-1][0])}</text></svg>'
-    )
-
-
-class Scale:
-    """From places in the row and prices to the drawing's coordinates."""
-
-    def __init__(self, low: float, high: float) -> None:
-        self.low, self.span = low, (high - low) or 1.0
-
-    def x(self, number: int, count: int) -> float:
-        return MARGIN + (WIDTH - MARGIN - 10) * number / max(count - 1, 1)
-
-    def y(self, price: float) -> float:
-        return HEIGHT - MARGIN / 2 - (HEIGHT - MARGIN) * (price - self.low) / self.span
-
-
-def _at_or_before(times: list[int], time: int) -> int:
-    return times[max(bisect_right(times, time) - 1, 0)]
-
-
-def _flag(flag: tuple[int, float, str, str], x: float, scale: Scale) -> str:
-    time, price, severity, check = flag
-    known = price == price and scale.low <= price <= scale.low + scale.span
-    y = scale.y(price) if known else MARGIN / 2
-    title = f"<title>{escape(check)} at {moment(time)}</title>"
-    if severity == Severity.HARD.value:
-        points = f"{x - 6:.1f},{y - 10:.1f} {x + 6:.1f},{y - 10:.1f} {x:.1f},{y:.1f}"
-        return f'<polygon class="flagH" points="{points}">{title}</polygon>'
-    return f'<circle class="flagW" cx="{x:.1f}" cy="{y:.1f}" r="5">{title}</circle>'

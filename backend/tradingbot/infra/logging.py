@@ -7,6 +7,7 @@ masked in the line as it is written, by its value and by the look of a bearer ke
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterable
 from contextvars import ContextVar
@@ -38,7 +39,7 @@ SHARED: list[Any] = [
 
 MASK = "[secret]"
 SHORTEST_SECRET = 6  # shorter ones would mask ordinary words, and are no secrets
-BEARER_KEY = re.compile(r"\btb_[A-Za-z0-9_-]{20,}|(?<=Bearer )[^\s\"',}]+")
+BEARER_KEY = re.compile(r"tb_[A-Za-z0-9_-]{20,}|(?<=Bearer )[^\s\"',}]+")
 
 
 class Masked:
@@ -73,6 +74,7 @@ def logging_config(*, log_format: str, level: str, secrets: Iterable[str] = ()) 
 
     ``secrets`` are the values that no line may bear.
     """
+    logging.captureWarnings(True)  # Python's own warnings are lines like all others
     structlog.configure(
         processors=[*SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

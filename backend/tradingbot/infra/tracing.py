@@ -19,6 +19,7 @@ from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import TRACE_ID
 
 NEEDED = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+LONGEST_EXPORT_SECONDS = 3  # with every retry; a process that ends waits no longer for a collector that is gone
 SAMPLED: ContextVar[bool] = ContextVar("sampled", default=True)
 
 _exporter: _Exporter | None = None
@@ -126,6 +127,7 @@ class _Exporter:
         exporter = OTLPSpanExporter(
             endpoint=endpoint.rstrip("/") + "/v1/traces",
             headers={name.strip(): value.strip() for name, _, value in pairs},
+            timeout=LONGEST_EXPORT_SECONDS,
         )
         resource = Resource.create({"service.name": service, "service.version": build_id()})
         self.provider = TracerProvider(resource=resource, id_generator=OurIds())

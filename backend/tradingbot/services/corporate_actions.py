@@ -6,7 +6,6 @@ file releases nothing by itself: the next clean check does.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -129,12 +128,3 @@ def _journal(firm: Any, kind: str, row: CorporateAction, actor: str, data: dict[
     facts = {"kind": row.kind, "ex_date": row.ex_date.isoformat(), "ratio": plain(row.ratio), **data}
     journal.append(firm, kind=kind, actor=actor, subject=f"symbol:{row.symbol}", data=facts, at=clock.now())
     log.info(kind, symbol=row.symbol, ex_date=row.ex_date.isoformat(), ratio=plain(row.ratio))
-
-
-def on_file(symbols: Collection[str]) -> dict[str, dict[date, float]]:
-    """By symbol and ex date the ratio of each action that stands."""
-    rows = CorporateAction.objects.filter(symbol__in=list(symbols), withdrawn_at__isnull=True)
-    found: dict[str, dict[date, float]] = {}
-    for symbol, day, ratio in rows.values_list("symbol", "ex_date", "ratio"):
-        found.setdefault(symbol, {})[day] = float(ratio)
-    return found

@@ -32,7 +32,8 @@ from backend.tradingbot.infra import metrics
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.models import CheckRun, DataStop, Feed
 from backend.tradingbot.selectors import bars as stored
-from backend.tradingbot.services import corporate_actions, data_stops
+from backend.tradingbot.selectors.corporate_actions import on_file
+from backend.tradingbot.services import data_stops
 from backend.tradingbot.services.data_stops import BY_CHECK, BY_TICK, Stopping
 from backend.tradingbot.services.orders import hot_state
 
@@ -141,7 +142,7 @@ def _look_at_bars(found: Findings, feed: Feed, interval: str, since: datetime, n
         start=micros(since),
         complete_to=micros(now - grace),
         interval=INTERVALS[interval],
-        actions=corporate_actions.on_file(feed.symbols),
+        actions=on_file(feed.symbols),
     )
     found.verdicts += run(BAR_CHECKS.values(), bars, context)
     found.since = since if found.since is None else max(since, found.since)
