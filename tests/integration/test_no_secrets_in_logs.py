@@ -99,7 +99,7 @@ def test_no_planted_secret_is_in_any_line_of_requests_and_of_the_worker(gateway,
     url = f"http://127.0.0.1:{port}"
 
     with running(web, environment, web_log) as process:
-        until(lambda: _answers(url), process, web_log)
+        until(lambda: answers(url), process, web_log)
         answers = list(_go_wrong(url, gateway, planted))
         with running(worker, environment, worker_log) as second:
             until(lambda: "poll_failed" in worker_log.read_text(), second, worker_log)
@@ -116,7 +116,7 @@ def test_no_planted_secret_is_in_any_line_of_requests_and_of_the_worker(gateway,
     assert [line for line in web_log.read_text().splitlines() if line and not line.startswith("{")] == []
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
     try:
         return requests.get(f"{url}/healthz", timeout=5).status_code == 200
     except requests.ConnectionError:

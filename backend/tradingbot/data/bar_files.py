@@ -128,12 +128,25 @@ def _blocks(file: IO[bytes], name: str) -> Iterator[bytes]:
 
 
 def _parse_block(block: bytes, name: str, row: int) -> pl.DataFrame:
+    """``block`` begins with the header. A row that is cut short is an error, and no row of empty values."""
     try:
-        return pl.read_csv(block, infer_schema=False, null_values=[""])
+        frame = pl.read_csv(block, infer_schema=False, null_values=[""])
+        if b'"' not in block and block.count(b",") != (frame.width - 1) * (len(frame) + 1):
+            _refuse_short_rows(block, frame.width, name, row)
+        return frame
     except pl.exceptions.PolarsError as error:
         told = str(error).splitlines()[0][:200]
         problem = f"cannot be read as CSV after row {row}: {told}"
         raise _refuse("file", name, problem, "one bar a line, as many fields as the header has") from None
+
+
+def _refuse_short_rows(block: bytes, width: int, name: str, row: int) -> None:
+    """Raises for the first line that has not as many fields as the header; blank lines are none."""
+    lines = (line for line in block.splitlines()[1:] if line.strip())
+    for number, line in enumerate(lines):
+        if line.count(b",") != width - 1:
+            problem = f"has {line.count(b',') + 1} fields and not {width} in row {row + number} of {name}"
+            raise _refuse("file", line[:80].decode(errors="replace"), problem, "is the file whole? Fetch it again")
 
 
 def _canonical(frame: pl.DataFrame, reading: Reading, file: str, row: int) -> pl.DataFrame:
