@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from tests.bench.measuring import Figure
+from tests.bench.measuring import Figure, peak_mb
 
 ROOT = Path(__file__).resolve().parents[2]
 Z_LIMITS = (6.0, 7.5, 9.0, 12.0)
@@ -177,12 +176,12 @@ def rival(name: str, path: Path) -> None:
     """One of them in this process: loading is not counted, and stands in the memory of each."""
     frame = pl.read_parquet(path)
     judge = {"checks": _by_checks, "pandas": _by_pandas, "pandera": _by_pandera}[name]
-    loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    loaded = peak_mb()
     rules, work = judge(frame)
     began = time.perf_counter()
     found = work()
     seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    peak = peak_mb()
     print(
         json.dumps(
             {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -33,3 +34,9 @@ def timed(name: str, call: Callable[[], Any], *, unit: str = "us", calls: int = 
             call()
         taken.append((time.perf_counter() - begun) / calls)
     return Figure(name, median(taken) * scale, unit, passes)
+
+
+def peak_mb() -> int:
+    """The most memory that this process ever held, in MB. Not getrusage's: that of a child begins with its parent's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) // 1024

@@ -137,6 +137,7 @@ def _judge(
     last: bool,
 ) -> pl.DataFrame:
     """Judge the rows that are new, all but the last of them, which waits for what follows it; gives the new tail."""
+    rows = rows.select("time", *VALUES)
     whole = rows if tail is None else pl.concat([tail, rows])
     fresh = 0 if tail is None else max(len(tail) - 1, 0)
     until = len(whole) if last else len(whole) - 1
@@ -149,7 +150,8 @@ def _judge(
         report.take(verdict)
     if checking.outlines and until > fresh:
         _outline(report, bars, verdicts)
-    return whole[-TAIL:]
+    # copied: a slice would keep the whole piece in memory as long as its symbol's last rows are kept
+    return whole[-TAIL:].select(pl.all().gather(pl.int_range(pl.len())))
 
 
 def _bars(symbol: str, interval: str, frame: pl.DataFrame, fresh: int, until: int) -> SymbolBars:
