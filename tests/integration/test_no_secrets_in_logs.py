@@ -100,10 +100,10 @@ def test_no_planted_secret_is_in_any_line_of_requests_and_of_the_worker(gateway,
 
     with running(web, environment, web_log) as process:
         until(lambda: answers(url), process, web_log)
-        answers = list(_go_wrong(url, gateway, planted))
+        statuses = list(_go_wrong(url, gateway, planted))
         with running(worker, environment, worker_log) as second:
             until(lambda: "poll_failed" in worker_log.read_text(), second, worker_log)
-    assert answers == [200, 202, 401, 401, 400, 403, 200, 200, 200]
+    assert statuses == [200, 202, 401, 401, 400, 403, 200, 200, 200]
     assert Order.objects.get().status == "in_doubt"
 
     lines = (web_log.read_text() + worker_log.read_text()).splitlines()
