@@ -42,7 +42,7 @@ def play(stage: Stage) -> None:
 
 
 def stop_things(stage: Stage) -> None:
-    stage.call("POST", "breakers/strategy:demo/trip", {"reason": "the model answers oddly"}, who="RISK")
+    stage.call("POST", "breakers/account:demo/trip", {"reason": "the desk wants a look first"}, who="RISK")
     stage.order("after-the-trip")
     stage.call("PUT", "trading-state", {"scope": "symbol:SPY", "state": "reducing", "reason": "index day"}, who="RISK")
 
@@ -111,7 +111,7 @@ def take(stage: Stage, folder: Path) -> None:
         page.goto(f"{stage.url}/admin/")
         page.locator("#cr-stops .stop").first.wait_for()
         picture(page, folder, "overview-stopped", whole=True)
-        open_first(page, stage, "breaker", "?q=strategy:demo")
+        open_first(page, stage, "breaker", "?q=account:demo")
         picture(page, folder, "breaker", whole=True)
         open_first(page, stage, "account")
         picture(page, folder, "account")

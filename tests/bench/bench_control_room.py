@@ -23,41 +23,32 @@ from tests.bench.measuring import Figure
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCOUNTS, STRATEGIES, SYMBOLS, ORDERS = 200, 20, 5_000, 1_000_000
-PASSES = 9
-COLUMNS = (
-    "account_id, strategy_id, client_order_id, body_digest, symbol, side, qty, strategy_build, type, limit_price, "
-    "time_in_force, status, mode, past_broker_order_ids, broker_status, filled_qty, reported_qty, filled_value, "
-    "reserved_price, reduces, greeks, permit_id, decision, snapshot, evidence, lookup_misses, quiet_seconds, build_id, "
-    "trace_id, created_at, updated_at"
-)
-FILL_ORDERS = f"""
-INSERT INTO tradingbot_order ({COLUMNS})
-SELECT a.ids[1 + n %% %(accounts)s], s.ids[1 + n %% %(strategies)s], 'order-' || n, md5(n::text),
-  'S' || (n %% %(symbols)s),
-  CASE WHEN n %% 2 = 0 THEN 'buy' ELSE 'sell' END, 1 + n %% 100, '', 'limit', 100, 'day',
-  CASE WHEN n %% 20 = 0 THEN 'denied' WHEN n %% 1000 = 1 THEN 'accepted' WHEN n %% 50000 = 3 THEN 'in_doubt'
-    ELSE 'filled' END,
-  'live', '{{}}', '', 0, 0, 0, 0, false, '{{}}', '',
-  jsonb_build_object('allowed', n %% 20 <> 0, 'checks', jsonb_build_array(
-    jsonb_build_object('gate', 'order_size', 'passed', n %% 20 <> 0, 'code', 'within_limit', 'message', 'value 505'),
-    jsonb_build_object('gate', 'buying_power', 'passed', true, 'code', 'sufficient', 'message', '9495 free'))),
-  '{{}}', '{{}}', 0, 0, 'bench', md5(n::text), now() - (%(orders)s - n) * interval '0.1 s', now()
-FROM generate_series(1, %(orders)s) n,
-  (SELECT array_agg(id ORDER BY id) ids FROM tradingbot_account) a,
-  (SELECT array_agg(id ORDER BY id) ids FROM tradingbot_strategy) s
-"""
-FILL_JOURNAL = """
-INSERT INTO tradingbot_journalentry (chain, seq, at, kind, actor, subject, trace_id, build_id, data, hash)
-SELECT 'account:a' || n % 200, 1000000 + n, now(), 'order_transition', 'bench', 'order-' || n, md5(n::text), 'bench',
-  '{"before": "pending_submit", "after": "accepted", "event": "accept"}', md5(n::text) || md5(n::text)
-FROM generate_series(1, %s) n
-"""
-FILL_POSITIONS = """
-INSERT INTO tradingbot_position (account_id, symbol, qty, avg_price, realized_pnl, base_qty, base_avg_price,
-  base_realized_pnl, base_execution, last_execution_id)
-SELECT id, 'S' || ((id * 37 + n) % 5000), 100, 100, 0, 0, 0, 0, 0, ''
-FROM tradingbot_account, generate_series(1, 25) n ON CONFLICT DO NOTHING
-"""
+HELD, PASSES = 25, 9
+NUMBERED = "generate_series(1, %(orders)s) n"
+ORDER = {  # what differs from the order that is copied, by column
+    "account_id": "(SELECT (array_agg(id ORDER BY id))[1 + n %% %(accounts)s] FROM tradingbot_account)",
+    "strategy_id": "(SELECT (array_agg(id ORDER BY id))[1 + n %% %(strategies)s] FROM tradingbot_strategy)",
+    "client_order_id": "'order-' || n",
+    "trace_id": "md5(n::text)",
+    "symbol": "'S' || (n %% %(symbols)s)",
+    "side": "CASE WHEN n %% 2 = 0 THEN 'buy' ELSE 'sell' END",
+    "qty": "1 + n %% 100",
+    "status": "CASE WHEN n %% 20 = 0 THEN 'denied' WHEN n %% 1000 = 1 THEN 'accepted' "
+    "WHEN n %% 50000 = 3 THEN 'in_doubt' ELSE 'filled' END",
+    "decision": "CASE WHEN n %% 20 = 0 THEN %(refused)s::jsonb ELSE %(allowed)s::jsonb END",
+    "created_at": "now() - (%(orders)s - n) * interval '0.1 s'",
+}
+ENTRY = {
+    "chain": "'account:a' || n %% %(accounts)s",
+    "seq": "1000000 + n",
+    "kind": "'order_transition'",
+    "subject": "'order-' || n",
+    "trace_id": "md5(n::text)",
+    "hash": "md5(n::text) || md5(n::text)",
+}
+POSITION = {"account_id": "account.id", "symbol": "'S' || ((account.id * 37 + n) %% %(symbols)s)", "qty": "100"}
+GATES = [{"gate": name, "passed": True, "code": "within_limit", "message": "value 505, limit 250000"} for name in
+         ("replay_guard", "circuit_breaker", "trading_state", "order_size", "buying_power")]  # fmt: skip
 
 
 def bench_control_room() -> Iterator[Figure]:
@@ -89,7 +80,7 @@ def fill(orders: int) -> None:
 
     from django.db import connection
 
-    from backend.tradingbot.models import Feed
+    from backend.tradingbot.models import Account, Feed, JournalEntry, Position
     from backend.tradingbot.services.accounts import create_account, create_strategy
 
     for number in range(ACCOUNTS):
@@ -101,14 +92,42 @@ def fill(orders: int) -> None:
         code="all", symbols=names, max_silence_seconds=60, session_calendar="24/7", watched_since=datetime.now(UTC)
     )
     figures = {"accounts": ACCOUNTS, "strategies": STRATEGIES, "symbols": SYMBOLS, "orders": orders}
+    figures |= {"allowed": json.dumps({"allowed": True, "checks": GATES})}
+    figures |= {"refused": json.dumps({"allowed": False, "checks": [*GATES[1:], {**GATES[0], "passed": False}]})}
+    a_position = Position.objects.create(account=Account.objects.earliest("id"), symbol="first")
     with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")
         cursor.execute("SET synchronous_commit = off")
-        cursor.execute(FILL_ORDERS, figures)
-        cursor.execute(FILL_JOURNAL, [orders])
-        cursor.execute(FILL_POSITIONS)
+        cursor.execute(copies(an_order(), ORDER, NUMBERED), figures)
+        cursor.execute(copies(JournalEntry.objects.earliest("id"), ENTRY, NUMBERED), figures)
+        names = f"tradingbot_account account, generate_series(1, {HELD}) n"
+        cursor.execute(copies(a_position, POSITION, names), figures)
         cursor.execute("VACUUM ANALYZE")
         cursor.execute("RESET statement_timeout")
+
+
+def copies(row, changes: dict[str, str], source: str) -> str:
+    """INSERT of one copy of ``row`` a row of ``source``, with ``changes``: a column that is added later comes along."""
+    columns = [field.column for field in row._meta.concrete_fields if not field.primary_key]
+    values = ", ".join(changes.get(column, f"one.{column}") for column in columns)
+    table = row._meta.db_table
+    return (
+        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM {source}, {table} one WHERE one.id = {row.pk}"
+    )
+
+
+def an_order():
+    """The order that all others are copies of."""
+    from datetime import UTC, datetime
+
+    from backend.tradingbot.models import Account, Order, Strategy
+
+    now = datetime.now(UTC)
+    return Order.objects.create(
+        account=Account.objects.earliest("id"), strategy=Strategy.objects.earliest("id"), client_order_id="first",
+        body_digest="d", symbol="S1", side="buy", qty=1, type="limit", limit_price=100, time_in_force="day",
+        status="filled", build_id="bench", trace_id="t", created_at=now, updated_at=now,
+    )  # fmt: skip
 
 
 def pages() -> dict[str, str]:
@@ -142,10 +161,16 @@ def pages() -> dict[str, str]:
 
 def measure(client, name: str, address: str) -> None:
     from django.db import connection
-    from django.test.utils import CaptureQueriesContext
+
+    asked = 0
+
+    def count(execute, *arguments):
+        nonlocal asked
+        asked += 1
+        return execute(*arguments)
 
     client.get(address)
-    with CaptureQueriesContext(connection) as seen:
+    with connection.execute_wrapper(count):
         answer = client.get(address)
     assert answer.status_code in (200, 204), f"{name} answered {answer.status_code}"
     taken = []
@@ -153,7 +178,7 @@ def measure(client, name: str, address: str) -> None:
         begun = time.perf_counter()
         client.get(address)
         taken.append((time.perf_counter() - begun) * 1000)
-    tell(f"{name}: statements", len(seen), "", 1)
+    tell(f"{name}: statements", asked, "", 1)
     tell(f"{name}: time", median(taken), "ms", PASSES)
 
 

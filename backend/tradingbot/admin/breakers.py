@@ -76,9 +76,11 @@ def _values(trip: BreakerEvent) -> list[tuple[str, Any]]:
     for name, value in trip.values.items():
         if name in ("errors_before", "holding_causes", "later_causes", "can_trade", "tripped", "reason"):
             continue
+        if value in (None, "None"):
+            continue
         if name.endswith("_at") and str(value).replace(".", "", 1).isdigit():
             value = datetime.fromtimestamp(float(value), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        elif name.endswith("_sec") and value not in (None, "None"):
+        elif name.endswith("_sec"):
             value = f"{float(value):.1f}"
         shown.append((name.replace("_", " "), value))
     return shown

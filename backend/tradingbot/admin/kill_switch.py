@@ -137,7 +137,9 @@ class KillSwitchRunAdmin(EvidenceAdmin):
         run = KillSwitchRun.objects.filter(pk=pk).first()
         if not self.has_view_permission(request) or run is None:
             raise PermissionDenied
-        return changed(request, _parts(run), as_of=SYSTEM_CLOCK.now(), says={"run": _says(run)})
+        return changed(
+            request, _parts(run, self._acts(request, run)), as_of=SYSTEM_CLOCK.now(), says={"run": _says(run)}
+        )
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -154,8 +156,7 @@ class KillSwitchRunAdmin(EvidenceAdmin):
             "original": run,
             "run": run,
             "as_of": SYSTEM_CLOCK.now(),
-            "parts": whole(_parts(run), says={"run": _says(run)}),
-            "acts": self._acts(request, run),
+            "parts": whole(_parts(run, self._acts(request, run)), says={"run": _says(run)}),
         }
         return TemplateResponse(request, "admin/tradingbot/kill_switch/run.html", context)
 
@@ -229,7 +230,7 @@ def _says(run: KillSwitchRun) -> str:
     return f"{run.scope}: {run.stage}{left}"
 
 
-def _parts(run: KillSwitchRun) -> dict[str, SafeString]:
-    context = {"p": progress(run), "run": run}
+def _parts(run: KillSwitchRun, acts: list[tuple[str, str]]) -> dict[str, SafeString]:
+    context = {"p": progress(run), "run": run, "acts": acts}
     names = ("run", "results")
     return {name: render_to_string(f"admin/tradingbot/kill_switch/{name}.part.html", context) for name in names}
