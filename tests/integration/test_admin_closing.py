@@ -132,6 +132,9 @@ def test_a_day_that_agrees_says_so_and_its_proofs_add_up_on_the_page(house):
     kept = report_page(house.close(MONDAY), now=house.clock.now())
     assert "Both sides agree. The next session is free." in kept
     assert 'class="recon-number bad"' not in kept
+    lines = ("trades", "fees", "dividends", "interest", "flows", "corrections", "Unexplained", "Closing")
+    head = '</th><th scope="col" class="recon-number">'.join(lines)
+    assert head in kept
     for figure in ("100,000.00", "-15,000.00", "85,000.00", "AAPL, ours", "AAPL, the broker&#x27;s"):
         assert figure in kept, figure
 

@@ -83,6 +83,7 @@ class AffirmationAdmin(EvidenceAdmin):
     list_select_related = ["account"]
     ordering = [F("session").desc(), "account__code", "-id"]
     actions_detail = ["sign"]
+    change_form_template = "admin/tradingbot/page_form.html"
     change_form_before_template = "admin/tradingbot/affirmation.html"
 
     class Media:

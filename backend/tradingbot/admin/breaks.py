@@ -105,6 +105,7 @@ class BreakAdmin(EvidenceAdmin):
     ordering = ["severity", "-value", "id"]
     actions = ["assign_selected"]
     actions_detail = [*STEPS, "note_break"]
+    change_form_template = "admin/tradingbot/page_form.html"
     change_form_before_template = "admin/tradingbot/break.html"
 
     class Media:

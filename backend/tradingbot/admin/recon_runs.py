@@ -58,6 +58,7 @@ class ReconRunAdmin(EvidenceAdmin):
     ordering = ["-session", "account__code"]
     actions_list = ["start_run"]
     actions_detail = ["run_again", "download"]
+    change_form_template = "admin/tradingbot/page_form.html"
     change_form_before_template = "admin/tradingbot/recon_run.html"
 
     class Media:

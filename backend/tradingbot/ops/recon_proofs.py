@@ -31,6 +31,13 @@ _CASH_LINE = {
 _POSITION_LINE = {ActivityKind.CORPORATE_ACTION: "corporate_actions", ActivityKind.FLOW: "transfers"}
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names of lines in the order of their formula, whatever order a store keeps them in."""
+    told = dict.fromkeys(names)
+    formula = next((each for each in (POSITION_LINES, CASH_LINES, EQUITY_LINES) if told.keys() <= set(each)), ())
+    return [name for name in formula if name in told] or list(told)
+
+
 @dataclass(frozen=True)
 class Proof:
     """One sum. ``name`` is a symbol, ``cash`` or ``equity``; ``lines`` in the order of the formula."""

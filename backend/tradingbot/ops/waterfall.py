@@ -12,6 +12,8 @@ from decimal import Decimal
 from html import escape
 from typing import Any
 
+from backend.tradingbot.ops.recon_proofs import in_order
+
 WIDTH, ROW, LEFT, RIGHT = 720, 28, 150, 130
 ZERO = Decimal(0)
 
@@ -41,8 +43,9 @@ def bars_of(proof: Mapping[str, Any] | None) -> list[Bar]:
         return []
     level = Decimal(proof["opening"])
     bars = [Bar("opening equity", ZERO, level, total=True)]
-    for name, value in [*proof["lines"].items(), ("unexplained", proof["unexplained"])]:
-        change = Decimal(value)
+    told = {**proof["lines"], "unexplained": proof["unexplained"]}
+    for name in [*in_order(proof["lines"]), "unexplained"]:
+        change = Decimal(told[name])
         if change or name == "unexplained":
             bars.append(Bar(name.replace("_", " "), level, change))
         level += change

@@ -15,6 +15,8 @@ from backend.tradingbot.selectors.recon_report import AGE_BANDS, AGES
 
 UNRESOLVED = ("open", "assigned")
 MOST_PARTNERS = 200
+# What a person compares first; the store keeps no order of its own.
+FIRST_READ = ("execution_id", "symbol", "side", "qty", "price", "cash", "fee", "status", "occurred_at", "trade_date")
 PAIRS = {
     BreakKind.MISSING_AT_BROKER: BreakKind.MISSING_INTERNAL,
     BreakKind.MISSING_INTERNAL: BreakKind.MISSING_AT_BROKER,
@@ -60,7 +62,8 @@ def partners_of(row: Break) -> QuerySet[Break]:
 
 def side_by_side(row: Break) -> list[tuple[str, Any, Any, Any]]:
     """``(what, ours, the broker's, difference)``, a line a figure that any of the three tells."""
-    names = list(dict.fromkeys([*row.ours, *row.theirs, *row.difference]))
+    told = dict.fromkeys([*row.ours, *row.theirs, *row.difference])
+    names = [name for name in FIRST_READ if name in told] + [name for name in told if name not in FIRST_READ]
     return [
         (name.replace("_", " "), row.ours.get(name), row.theirs.get(name), row.difference.get(name)) for name in names
     ]

@@ -15,6 +15,7 @@ from django.utils.safestring import mark_safe
 
 from backend.tradingbot.core.clock import rfc3339
 from backend.tradingbot.models import Affirmation, ReconRun
+from backend.tradingbot.ops.recon_proofs import in_order
 from backend.tradingbot.ops.waterfall import waterfall_svg
 from backend.tradingbot.selectors.recon_report import AGE_BANDS, Report, report_of
 from backend.tradingbot.services.affirmations import is_signed
@@ -129,7 +130,7 @@ def proof_tables(proofs: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _table(title: str, rows: list[tuple[str, dict[str, Any]]], places: int) -> dict[str, Any]:
-    names = list(dict.fromkeys(name for _, proof in rows for name in proof["lines"]))
+    names = in_order(name for _, proof in rows for name in proof["lines"])
     return {
         "title": title,
         "unit": "dollars" if places else "shares or contracts",
