@@ -394,3 +394,13 @@ def test_the_report_never_calls_a_blocked_account_free(house):
     kept = report_page(failed, now=house.clock.now())
     assert "The session is not closed" in kept
     assert '<strong class="bad">unknown</strong>' in kept
+
+
+def test_the_report_shows_options_by_greek_and_says_which_figure_is_not_known(house):
+    house.trade(MONDAY)
+    run = house.close(MONDAY)
+    known = dict.fromkeys(("actual", "delta", "gamma", "vega", "theta", "residual", "traded"), "12.5")
+    run.pnl |= {"options": [{"symbol": "AAPL  260320C00150000", "qty": "10", **known, "vega": "unknown"}]}
+    kept = report_page(run, now=house.clock.now())
+    assert kept.count('<td class="recon-number">12.5000</td>') == 6
+    assert '<td class="recon-number">unknown</td>' in kept

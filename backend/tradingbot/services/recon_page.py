@@ -15,14 +15,15 @@ from django.utils.safestring import mark_safe
 
 from backend.tradingbot.core.clock import rfc3339
 from backend.tradingbot.models import Affirmation, ReconRun
+from backend.tradingbot.ops.pnl_options import LINES as OPTION_LINES
 from backend.tradingbot.ops.recon_proofs import in_order
 from backend.tradingbot.ops.waterfall import waterfall_svg
 from backend.tradingbot.selectors.recon_report import AGE_BANDS, Report, report_of
 from backend.tradingbot.services.affirmations import is_signed
 
 SHEET = Path(__file__).resolve().parents[1] / "static/tradingbot/recon.css"
+UNKNOWN = "unknown"
 PNL_COLUMNS = ("realized_fifo", "realized_average", "unrealized_change", "dividends", "fees", "total")
-GREEK_COLUMNS = ("actual", "delta", "gamma", "vega", "theta", "residual")
 
 
 def report_page(run: ReconRun, *, now: datetime) -> str:
@@ -46,16 +47,17 @@ def report_context(run: ReconRun, *, now: datetime, most: int | None = None) -> 
         "left_out": len(report.breaks) - len(shown),
         "lines": [(line, [money(line.get(name)) for name in PNL_COLUMNS]) for line in pnl.get("lines", [])],
         "options": [
-            (line, [figure(line.get(name), 4) for name in GREEK_COLUMNS]) for line in pnl.get("options") or []
+            (line, [figure(line.get(name), 4) for name in OPTION_LINES]) for line in pnl.get("options") or []
         ],
         "unmarked": pnl.get("unmarked", []), "signed": signature_of(report.affirmation, now), "now": rfc3339(now),
     }  # fmt: skip
 
 
 def figure(raw: Any, places: int) -> str:
-    """``84750.125`` -> ``84,750.125``: exact, with at least ``places`` decimals; empty where nothing is told."""
-    if raw is None or raw == "":
-        return ""
+    """``84750.125`` -> ``84,750.125``: exact, with at least ``places`` decimals; empty where nothing is told, and
+    the store's own word where a figure is not known."""
+    if raw is None or raw in ("", UNKNOWN):
+        return raw or ""
     value = Decimal(str(raw)).normalize()
     exponent = value.as_tuple().exponent
     return f"{value:,.{max(places, -exponent if isinstance(exponent, int) else 0)}f}"
