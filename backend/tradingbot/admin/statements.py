@@ -76,6 +76,9 @@ class StatementAdmin(EvidenceAdmin):
     ]
     hidden = ["problems", "controls", "sections"]
 
+    class Media:
+        css = {"all": ["tradingbot/recon.css"]}
+
     @display(description="Received", ordering="received_at")
     def received(self, row: Statement) -> str:
         return f"{row.received_at:%Y-%m-%d %H:%M:%S}"
