@@ -27,6 +27,7 @@ UNFOLD: dict[str, Any] = {
     "STYLES": [
         lambda request: static("tradingbot/admin.css"),
         lambda request: static("tradingbot/control_room.css"),
+        lambda request: static("tradingbot/modes.css"),
     ],
     "DASHBOARD_CALLBACK": "backend.tradingbot.admin.overview.index_context",
     "SIDEBAR": {
@@ -103,6 +104,8 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     _page("Accounts", "account_balance", "account"),
                     _page("Strategies", "psychology", "strategy"),
+                    _page("Builds and modes", "rocket_launch", "strategybuild"),
+                    _page("What promotions ask", "checklist", "promotionbar"),
                     _page("API keys", "key", "apikey"),
                 ],
             },

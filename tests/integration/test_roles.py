@@ -46,7 +46,7 @@ PAGES = {
     "index": ALL, "app_list": ALL, "password_change": ALL, "password_change_done": ALL, "view_on_site": ALL,
     "autocomplete": NOBODY,  # without the model that is asked about; with one, that model's right decides
     "search": ALL, "toggle_sidebar": ALL, "overview": ALL,
-    "tradingbot_feed_symbol": ALL,
+    "tradingbot_feed_symbol": ALL, "tradingbot_strategybuild_divergence": ALL,
     "tradingbot_killswitchrun_progress": NOBODY,  # there is no run 0, and that is not told either
 }  # fmt: skip
 

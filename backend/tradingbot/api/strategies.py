@@ -16,7 +16,7 @@ from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
 from backend.tradingbot.core.errors import FieldError, FieldErrors, InvalidInputError, NotFoundError
 from backend.tradingbot.core.parsing import parse_time
 from backend.tradingbot.models import PromotionBar, PromotionRequest, Strategy, StrategyBuild
-from backend.tradingbot.selectors.evidence import divergence
+from backend.tradingbot.selectors.evidence import divergence_by_day
 from backend.tradingbot.services import promotion, promotion_bars
 
 BUILD = OpenApiParameter("build_id", str, description="A registered build; without it, orders that name none.")
@@ -192,7 +192,8 @@ class DivergenceReport(APIView):
         if errors:
             raise InvalidInputError(errors.errors)
         target, asked = promotion.conditions(build, clock=SYSTEM_CLOCK)
-        report = divergence(build, since or build.mode_since, until).as_dict()
+        whole, by_day = divergence_by_day(build, since or build.mode_since, until)
+        report = {**whole.as_dict(), "days": [{"day": str(day), **one.as_dict()} for day, one in by_day.items()]}
         step = {"to": target, "conditions": [vars(condition) for condition in asked]}
         return JsonResponse({**shown(build), "divergence": report, "next_step": step})
 

@@ -5,14 +5,25 @@ Invariants: only orders since the mode began count; what cannot be told is None,
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import date, datetime
 from decimal import Decimal
 
 from django.db.models import Q, QuerySet
 
 from backend.tradingbot.core.clock import Clock
+from backend.tradingbot.core.occ import multiplier_of
 from backend.tradingbot.data.calendar import session_date
-from backend.tradingbot.models import Account, Break, Breaker, Execution, Order, ShadowOrder, StrategyBuild
+from backend.tradingbot.models import (
+    Account,
+    Break,
+    Breaker,
+    Execution,
+    Order,
+    ShadowExecution,
+    ShadowOrder,
+    StrategyBuild,
+)
 from backend.tradingbot.ops.divergence import Divergence, OrderOutcome, summarise
 from backend.tradingbot.risk.promotion import Evidence
 from backend.tradingbot.selectors.verdicts import hard_verdicts
@@ -40,11 +51,51 @@ def evidence_of(build: StrategyBuild, *, clock: Clock) -> Evidence:
 
 def divergence(build: StrategyBuild, since: datetime, until: datetime | None) -> Divergence:
     """Shadow against real trading of a build over a span of time."""
-    rows = list(_orders(build, since, until).select_related("shadow").order_by("-id")[:MOST_ORDERS])
-    first = _first_executions(rows)
-    shadow = [_shadow(order) for order in rows if hasattr(order, "shadow")]
-    live = [_live(order, first.get(order.pk)) for order in rows if order.qty > 0 or order.status == "denied"]
-    return Divergence(summarise(shadow), summarise(live))
+    return _compared(_outcomes(build, since, until))
+
+
+def divergence_by_day(
+    build: StrategyBuild, since: datetime, until: datetime | None
+) -> tuple[Divergence, dict[date, Divergence]]:
+    """The whole span, and each session of it in which the build asked for an order, the newest first."""
+    found = _outcomes(build, since, until)
+    days = sorted({one.day for one in found}, reverse=True)
+    return _compared(found), {day: _compared([one for one in found if one.day == day]) for day in days}
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """What one order came to on each side; None where it had no part."""
+
+    day: date
+    shadow: OrderOutcome | None
+    live: OrderOutcome | None
+
+
+def _compared(found: list[_Sides]) -> Divergence:
+    return Divergence(
+        summarise([one.shadow for one in found if one.shadow is not None]),
+        summarise([one.live for one in found if one.live is not None]),
+    )
+
+
+def _outcomes(build: StrategyBuild, since: datetime, until: datetime | None) -> list[_Sides]:
+    """A refused order counts on every side on which its mode would have let it trade."""
+    orders = _orders(build, since, until).select_related("shadow", "account").order_by("-id")[:MOST_ORDERS]
+    dated = [(session_date(order.created_at, order.account.session_calendar), order) for order in orders]
+    executions = _Executions([order for _, order in dated])
+    marks = _marks(dated, executions)
+    found = []
+    for day, order in dated:
+        mark, denied = marks.get((day, order.symbol)), order.status == "denied"
+        shadow = _shadow(order, mark) if hasattr(order, "shadow") else None
+        if denied and order.mode != "live":
+            shadow = _refused(order)
+        live = _live(order, executions.first.get(order.pk), mark) if order.qty > 0 and not denied else None
+        if denied and order.mode != "shadow":
+            live = _refused(order)
+        found.append(_Sides(day, shadow, live))
+    return found
 
 
 def _orders(build: StrategyBuild, since: datetime, until: datetime | None) -> QuerySet[Order]:
@@ -52,15 +103,39 @@ def _orders(build: StrategyBuild, since: datetime, until: datetime | None) -> Qu
     return Order.objects.filter(span, strategy=build.strategy, strategy_build=build.build_id)
 
 
-def _first_executions(orders: list[Order]) -> dict[int, datetime]:
-    keys = [order.pk for order in orders]
-    found: dict[int, datetime] = {}
-    for order, at in Execution.objects.filter(order__in=keys).order_by("-id").values_list("order", "occurred_at"):
-        found[order] = min(at, found.get(order, at))
-    return found
+class _Executions:
+    """Of each order, when it was first executed for real; and every price at which one was, real or simulated."""
+
+    def __init__(self, orders: list[Order]) -> None:
+        keys = [order.pk for order in orders]
+        self.first: dict[int, datetime] = {}
+        self.prices: dict[int, list[tuple[datetime, Decimal]]] = {}
+        for model in (Execution, ShadowExecution):
+            rows = model._default_manager.filter(order__in=keys).values_list("order", "occurred_at", "price")
+            for order, at, price in rows:
+                self.prices.setdefault(order, []).append((at, price))
+                if model is Execution:
+                    self.first[order] = min(at, self.first.get(order, at))
 
 
-def _shadow(order: Order) -> OrderOutcome:
+def _marks(dated: list[tuple[date, Order]], executions: _Executions) -> dict[tuple[date, str], Decimal]:
+    """The last price that each session saw of a symbol: of the quotes that orders were judged by, and of executions."""
+    latest: dict[tuple[date, str], tuple[datetime, Decimal]] = {}
+    for day, order in dated:
+        price = _quoted(order, "price")
+        seen = [*executions.prices.get(order.pk, []), *([] if price is None else [(order.created_at, price)])]
+        for moment in seen:
+            known = latest.get((day, order.symbol))
+            latest[day, order.symbol] = moment if known is None else max(known, moment)
+    return {key: price for key, (_, price) in latest.items()}
+
+
+def _refused(order: Order) -> OrderOutcome:
+    qty = order.qty if order.requested_qty is None else order.requested_qty
+    return OrderOutcome(refused=True, buy=order.side == "buy", qty=qty, filled_qty=Decimal(0))
+
+
+def _shadow(order: Order, mark: Decimal | None) -> OrderOutcome:
     part: ShadowOrder = order.shadow  # type: ignore[attr-defined]
     took = None if part.first_fill_at is None else (part.first_fill_at - order.created_at).total_seconds()
     return OrderOutcome(
@@ -71,35 +146,38 @@ def _shadow(order: Order) -> OrderOutcome:
         avg_price=part.avg_price,
         arrival=part.arrival_price,
         latency=took,
-        pnl=_gain(order.side, part.filled_qty, part.avg_price, part.arrival_price),
+        pnl=_gain(order, part.filled_qty, part.avg_price, mark),
     )
 
 
-def _live(order: Order, first: datetime | None) -> OrderOutcome:
-    arrival = _arrival(order)
+def _live(order: Order, first: datetime | None, mark: Decimal | None) -> OrderOutcome:
     return OrderOutcome(
-        refused=order.status in ("denied", "rejected"),
+        refused=order.status == "rejected",
         buy=order.side == "buy",
         qty=order.qty,
         filled_qty=order.filled_qty,
         avg_price=order.avg_price,
-        arrival=arrival,
+        arrival=_arrival(order),
         latency=None if first is None else (first - order.created_at).total_seconds(),
-        pnl=_gain(order.side, order.filled_qty, order.avg_price, arrival),
+        pnl=_gain(order, order.filled_qty, order.avg_price, mark),
     )
 
 
 def _arrival(order: Order) -> Decimal | None:
     """The touch that the order was judged by, from its own snapshot."""
+    touch = _quoted(order, "ask" if order.side == "buy" else "bid")
+    return _quoted(order, "price") if touch is None else touch
+
+
+def _quoted(order: Order, name: str) -> Decimal | None:
     quote = order.snapshot.get("quote") if isinstance(order.snapshot, dict) else None
-    if not quote:
-        return None
-    text = quote.get("ask" if order.side == "buy" else "bid") or quote.get("price")
+    text = quote.get(name) if quote else None
     return None if text is None else Decimal(text)
 
 
-def _gain(side: str, qty: Decimal, price: Decimal | None, arrival: Decimal | None) -> Decimal | None:
-    """What the execution gained against the arrival price, in account currency; None when a price is missing."""
-    if price is None or arrival is None:
+def _gain(order: Order, qty: Decimal, price: Decimal | None, mark: Decimal | None) -> Decimal | None:
+    """What the execution is worth at the session's last price beyond what it cost, in account currency."""
+    multiplier = multiplier_of(order.symbol)
+    if price is None or mark is None or multiplier is None:
         return None
-    return (arrival - price) * qty * (1 if side == "buy" else -1)
+    return (mark - price) * qty * multiplier * (1 if order.side == "buy" else -1)

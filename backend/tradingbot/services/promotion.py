@@ -29,7 +29,7 @@ BUILD_ID = re.compile(r"[A-Za-z0-9._+-]{1,64}")
 REQUEST_LIVES = timedelta(days=1)
 
 
-def register_build(strategy: Strategy, build_id: str, *, actor: str, clock: Clock) -> StrategyBuild:
+def register_build(strategy: Strategy, build_id: str, *, actor: str, clock: Clock, reason: str = "") -> StrategyBuild:
     """Put a build on file. A new one begins in shadow; one that is there already is returned as it stands."""
     if not isinstance(build_id, str) or not BUILD_ID.fullmatch(build_id):
         problem = "must be 1 to 64 of A-Z a-z 0-9 . _ + -"
@@ -43,7 +43,7 @@ def register_build(strategy: Strategy, build_id: str, *, actor: str, clock: Cloc
             defaults={"mode": Mode.SHADOW, "mode_since": now, "registered_at": now, "registered_by": actor},
         )
         if made:
-            _note(firm, "build_registered", build, actor, {"mode": str(build.mode)}, clock)
+            _note(firm, "build_registered", build, actor, {"mode": str(build.mode), "reason": reason}, clock)
     return build
 
 
@@ -98,8 +98,11 @@ def promote(
         return request
 
 
-def decide(strategy: Strategy, build_id: str, *, approve: bool, actor: str, clock: Clock) -> StrategyBuild:
-    """The second person's word. The evidence is looked at again: what held yesterday may not hold now.
+def decide(
+    strategy: Strategy, build_id: str, *, approve: bool, actor: str, clock: Clock, reason: str = ""
+) -> StrategyBuild:
+    """The second person's word, with a reason where one is given. The evidence is looked at again: what held yesterday
+    may not hold now.
 
     Raises ConflictError ``same_person``, ``request_expired`` or ``promotion_refused``, NotFoundError without a request.
     """
@@ -119,12 +122,13 @@ def decide(strategy: Strategy, build_id: str, *, approve: bool, actor: str, cloc
         request.state, request.decided_by, request.decided_at = ("approved" if approve else "refused"), actor, now
         request.save()
         if not approve:
-            _note(firm, "promotion_refused", build, actor, {"to": request.to_mode}, clock)
+            _note(firm, "promotion_refused", build, actor, {"to": request.to_mode, "reason": reason}, clock)
             return build
         shown = [vars(condition) for condition in asked]
         return _change(
-            firm, build, Mode(request.to_mode), request.requested_by, actor, request.reason, shown, clock, demoted=False
-        )
+            firm, build, Mode(request.to_mode), request.requested_by, actor,
+            f"{request.reason}; {actor}: {reason}"[:200] if reason else request.reason, shown, clock, demoted=False,
+        )  # fmt: skip
 
 
 def demote(strategy: Strategy, build_id: str, *, to: Any, actor: str, reason: Any, clock: Clock) -> StrategyBuild:
