@@ -77,11 +77,11 @@ def check_gross_exposure(order: OrderIntent, snapshot: RiskSnapshot) -> Check:
         return unknown or _reduces(gate)
     row = snapshot.limits.tightest(SHARED)
     found = [measured("gross_too_large", "gross exposure at worst", after.gross, row)] if row else []
-    part = part_after(order, snapshot)
-    added = part.gross - snapshot.book.strategy_gross
     for room in snapshot.headroom:
         if room.limit is None:
             continue
+        part = part_after(order, snapshot)
+        added = part.gross - snapshot.book.strategy_gross
         left_out = room.unknown - (not snapshot.book.strategy_known) + (not part.known)
         if left_out > 0:
             message = f"{left_out} name(s) in {room.scope}, all accounts together, have no known risk"

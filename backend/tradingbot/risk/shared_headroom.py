@@ -45,11 +45,16 @@ class Shared:
 
 
 def part_after(order: OrderIntent, snapshot: RiskSnapshot) -> PartRisk:
-    """The strategy's part in the name with ``order`` among its open ones."""
-    book = snapshot.book
-    buys = book.strategy_buys + (order.qty if order.side is Side.BUY else 0)
-    sells = book.strategy_sells + (order.qty if order.side is Side.SELL else 0)
-    return part_risk(book.unit, book.strategy_position, buys, sells)
+    """The strategy's part in the name with ``order`` among its open ones. Several gates ask for the same order, so the
+    last answer is kept with the snapshot; it is no field of it."""
+    kept: tuple[OrderIntent, PartRisk] | None = snapshot.__dict__.get("_part")
+    if kept is None or kept[0] is not order:
+        book = snapshot.book
+        buys = book.strategy_buys + (order.qty if order.side is Side.BUY else 0)
+        sells = book.strategy_sells + (order.qty if order.side is Side.SELL else 0)
+        kept = (order, part_risk(book.unit, book.strategy_position, buys, sells))
+        snapshot.__dict__["_part"] = kept
+    return kept[1]
 
 
 def shared_unknown(gate: str, kinds: Mapping[str, object], order: OrderIntent, snapshot: RiskSnapshot) -> Check | None:
