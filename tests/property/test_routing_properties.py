@@ -108,3 +108,30 @@ def test_an_ioc_order_ends_with_the_first_tick_it_could_meet() -> None:
     part = fill_against(shadow(tif=TimeInForce.IOC), touch(), latency=LATENCY)
     assert part is not None
     assert (part.qty, part.ends_order) == (Decimal(30), True)
+
+
+@given(st.lists(st.tuples(st.sampled_from(Side), quantities), min_size=1, max_size=30), rules, st.integers(0, 30))
+def test_a_canarys_share_is_exact_to_the_lot_over_any_sequence_and_the_same_after_a_restart(
+    asked: list[tuple[Side, Decimal]], rule: CanaryRule, stopped_after: int
+) -> None:
+    """The share of each order's new risk is what the allocation says, rounded down to the lot; nothing is remembered
+    from order to order but the book, so a process that starts in the middle goes on as the other would have."""
+
+    def go_on(real: Decimal, simulated: Decimal, rest: list[tuple[Side, Decimal]]) -> list[tuple[Decimal, Decimal]]:
+        made = []
+        for side, qty in rest:
+            own, shadow = OwnBook(position=real), OwnBook(position=simulated)
+            split = route(Mode.CANARY, side, qty, own, rule, shadow)
+            new_risk = qty - split.reducing
+            new_risk -= min(new_risk, shadow.reducible(side))
+            share = new_risk * rule.allocation // rule.lot * rule.lot
+            if rule.at_least_one_lot and share == 0 and new_risk >= rule.lot:
+                share = rule.lot
+            assert split.placed - split.reducing == share
+            real, simulated = real + split.placed * side.sign, simulated + split.shadowed * side.sign
+            made.append((real, simulated))
+        return made
+
+    whole = go_on(Decimal(0), Decimal(0), asked)
+    real, simulated = whole[:stopped_after][-1] if whole[:stopped_after] else (Decimal(0), Decimal(0))
+    assert whole[:stopped_after] + go_on(real, simulated, asked[stopped_after:]) == whole

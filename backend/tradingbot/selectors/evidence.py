@@ -10,6 +10,7 @@ from datetime import date, datetime
 from decimal import Decimal
 
 from django.db.models import Q, QuerySet
+from django.db.models.fields.json import KeyTransform
 
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.occ import multiplier_of
@@ -29,12 +30,14 @@ from backend.tradingbot.risk.promotion import Evidence
 from backend.tradingbot.selectors.verdicts import hard_verdicts
 
 MOST_ORDERS = 100_000
+HEAVY = ("decision", "snapshot", "evidence", "greeks")  # many thousands of bytes an order, and not asked for here
 
 
 def evidence_of(build: StrategyBuild, *, clock: Clock) -> Evidence:
     """The figures that the conditions of the next step are judged by."""
     rows = _orders(build, build.mode_since, None)
-    days = {session_date(at) for at in rows.exclude(status="denied").values_list("created_at", flat=True)[:MOST_ORDERS]}
+    dated = rows.exclude(status="denied").values_list("created_at", "account__session_calendar")[:MOST_ORDERS]
+    days = {session_date(at, calendar) for at, calendar in dated}
     accounts = list(Account.objects.filter(orders__in=rows).distinct().values_list("pk", "code"))
     scopes = ["firm", f"strategy:{build.strategy.code}", *(f"account:{code}" for _, code in accounts)]
     found = divergence(build, build.mode_since, None)
@@ -49,9 +52,9 @@ def evidence_of(build: StrategyBuild, *, clock: Clock) -> Evidence:
     )
 
 
-def divergence(build: StrategyBuild, since: datetime, until: datetime | None) -> Divergence:
-    """Shadow against real trading of a build over a span of time."""
-    return _compared(_outcomes(build, since, until))
+def divergence(build: StrategyBuild, since: datetime, until: datetime | None, *, most: int = MOST_ORDERS) -> Divergence:
+    """Shadow against real trading of a build over a span of time, by its ``most`` newest orders."""
+    return _compared(_outcomes(build, since, until, most))
 
 
 def divergence_by_day(
@@ -79,9 +82,10 @@ def _compared(found: list[_Sides]) -> Divergence:
     )
 
 
-def _outcomes(build: StrategyBuild, since: datetime, until: datetime | None) -> list[_Sides]:
+def _outcomes(build: StrategyBuild, since: datetime, until: datetime | None, most: int = MOST_ORDERS) -> list[_Sides]:
     """A refused order counts on every side on which its mode would have let it trade."""
-    orders = _orders(build, since, until).select_related("shadow", "account").order_by("-id")[:MOST_ORDERS]
+    rows = _orders(build, since, until).select_related("shadow", "account").order_by("-id")
+    orders = rows.defer(*HEAVY).annotate(quote=KeyTransform("quote", "snapshot"))[:most]
     dated = [(session_date(order.created_at, order.account.session_calendar), order) for order in orders]
     executions = _Executions([order for _, order in dated])
     marks = _marks(dated, executions)
@@ -170,8 +174,8 @@ def _arrival(order: Order) -> Decimal | None:
 
 
 def _quoted(order: Order, name: str) -> Decimal | None:
-    quote = order.snapshot.get("quote") if isinstance(order.snapshot, dict) else None
-    text = quote.get(name) if quote else None
+    quote = order.quote  # type: ignore[attr-defined]
+    text = quote.get(name) if isinstance(quote, dict) else None
     return None if text is None else Decimal(text)
 
 

@@ -22,6 +22,7 @@ from backend.tradingbot.services.promotion_bars import bar_in_force
 log = structlog.get_logger(__name__)
 
 FEWEST = 20
+LATELY = 2_000  # a watch comes every few seconds, and what was long ago is no reason to demote now
 FIGURES = {"slippage_bps": "max_slippage_bps", "fill_rate": "max_fill_rate_difference"}
 
 
@@ -59,7 +60,7 @@ def _diverged(build: StrategyBuild) -> tuple[str | None, str]:
     bar = bar_in_force(build.strategy.promotion_profile, Mode.LIVE)
     if bar is None:
         return None, ""
-    found = divergence(build, build.mode_since, None)
+    found = divergence(build, build.mode_since, None, most=LATELY)
     for figure, bound_name in FIGURES.items():
         bound, least = getattr(bar, bound_name), found.least(figure)
         if min(getattr(side, figure).n for side in (found.shadow, found.live)) < FEWEST:
