@@ -30,6 +30,9 @@ UNFOLD: dict[str, Any] = {
         lambda request: static("tradingbot/modes.css"),
     ],
     "DASHBOARD_CALLBACK": "backend.tradingbot.admin.overview.index_context",
+    "ACCOUNT": {
+        "navigation": [{"title": "Second factor", "link": reverse_lazy("second_factor_set_up")}],
+    },
     "SIDEBAR": {
         "show_search": True,
         "show_all_applications": True,

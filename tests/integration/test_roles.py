@@ -39,7 +39,7 @@ DELETED_BY = {"axes_accessattempt": ONLY_ADMIN}
 # Acts that are not the risk role's; every other act is, and nobody else's.
 ACTS = {
     "apikey_revoke_key": ONLY_ADMIN, "notification_acknowledge": DESK, "user_password_change": ONLY_ADMIN,
-    "reconrun_download": ALL, "statement_original": ALL,
+    "user_reset_second_factor": ONLY_ADMIN, "reconrun_download": ALL, "statement_original": ALL,
 }  # fmt: skip
 # Pages beside the models' own.
 PAGES = {
@@ -47,6 +47,7 @@ PAGES = {
     "autocomplete": NOBODY,  # without the model that is asked about; with one, that model's right decides
     "search": ALL, "toggle_sidebar": ALL, "overview": ALL,
     "tradingbot_feed_symbol": ALL, "tradingbot_strategybuild_divergence": ALL,
+    "second_factor": ALL, "second_factor_set_up": ALL,
     "tradingbot_killswitchrun_progress": NOBODY,  # there is no run 0, and that is not told either
 }  # fmt: skip
 

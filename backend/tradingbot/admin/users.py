@@ -9,18 +9,23 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
 from unfold.admin import ModelAdmin
-from unfold.decorators import display
+from unfold.decorators import action, display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from backend.tradingbot.admin.asking import ask
 from backend.tradingbot.admin.evidence import EvidenceAdmin, actor_of, may
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
-from backend.tradingbot.services import people
+from backend.tradingbot.services import people, second_factor
 from backend.tradingbot.services.roles import ROLES
 
-for model in (User, Group, AccessAttempt, AccessFailureLog, AccessLog):
+# Devices hold secrets: they are set up by their owner, and taken away as a whole by an act of the user's page.
+for model in (User, Group, AccessAttempt, AccessFailureLog, AccessLog, TOTPDevice, StaticDevice):
     if admin.site.is_registered(model):
         admin.site.unregister(model)
 
@@ -38,6 +43,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
     list_display = ["username", "first_name", "last_name", "roles", "is_active", "is_superuser", "last_login"]
+    actions_detail: ClassVar[list[str]] = ["reset_second_factor"]
     filter_horizontal: ClassVar[list[str]] = []
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
@@ -61,6 +67,45 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
             return fixed
         own = ["groups", "is_staff", "is_active"] if obj is not None and obj.pk == request.user.pk else []
         return [*fixed, "is_superuser", "user_permissions", *own]
+
+    def has_reset_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        """Nobody takes their own away: a second factor that its owner can drop unasked is none."""
+        row = User.objects.filter(pk=object_id).first() if str(object_id).isdigit() else None
+        return self.has_change_permission(request, row) and str(request.user.pk) != str(object_id)
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        has_one = TOTPDevice.objects.filter(user_id=object_id, confirmed=True).exists()
+        return super().get_actions_detail(request, object_id) if has_one else []
+
+    @action(
+        description="Take the second factor away",
+        permissions=["reset"],
+        url_path="second-factor",
+        icon="phonelink_erase",
+    )
+    def reset_second_factor(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        if not self.has_reset_permission(request, object_id):
+            raise PermissionDenied
+        person = User.objects.filter(pk=object_id).first() if object_id.isdigit() else None
+        if person is None:
+            raise Http404(f"there is no person {object_id}")
+
+        def perform(entered: dict[str, Any]) -> str:
+            gone = second_factor.take_away(
+                person, actor=actor_of(request), reason=entered["reason"], clock=SYSTEM_CLOCK
+            )
+            return f"{person} has no second factor any more." if gone else f"{person} had none."
+
+        return ask(
+            self,
+            request,
+            person,
+            title=f"Take the second factor of {person} away",
+            explanation="For somebody who has lost the phone and the backup codes. Make sure that it is they who ask.",
+            button="Take it away",
+            facts=[("Person", person.get_username()), ("Last sign-in", person.last_login or "-")],
+            perform=perform,
+        )
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)

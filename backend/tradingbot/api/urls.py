@@ -1,7 +1,7 @@
 """The API's URLs."""
 
 from django.urls import path, re_path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.permissions import AllowAny
 
 from backend.tradingbot.api import (
@@ -101,7 +101,7 @@ urlpatterns = [
     path("api/v1/recon/affirmations/<int:number>/sign", recon.SignAffirmation.as_view(), name="recon-sign"),
     path("api/v1/build", operations.Build.as_view(), name="build"),
     path("api/schema/", SpectacularAPIView.as_view(**OPEN), name="schema"),
-    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema", **OPEN), name="docs"),
+    path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema", **OPEN), name="docs"),
     path("metrics", metrics.Metrics.as_view(), name="metrics"),
     path("healthz", operations.healthz),
     path("readyz", operations.readyz),
