@@ -51,6 +51,7 @@ class DeliveryInline(EvidenceInline):
 @admin.register(Notification)
 class NotificationAdmin(EvidenceAdmin):
     list_display = ["at", "badge", "title", "answered", "sent"]
+    list_display_links = ["title"]
     list_filter = [Answered, "severity", "kind"]
     search_fields = ["subject__exact", "trace_id__exact"]
     search_help_text = "A whole scope, client order id or trace id"
