@@ -217,6 +217,16 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": TRADINGBOT.kill_switch_seconds,
         "options": {"expires": max(TRADINGBOT.kill_switch_seconds, 2)},
     },
+    "watch-heartbeats": {
+        "task": "tradingbot.watch_heartbeats",
+        "schedule": 1.0,
+        "options": {"expires": 2},
+    },
+    "flush-key-use": {
+        "task": "tradingbot.flush_key_use",
+        "schedule": 15.0,
+        "options": {"expires": 15},
+    },
     "sweep-notifications": {
         "task": "tradingbot.sweep_notifications",
         "schedule": TRADINGBOT.notify_seconds,

@@ -58,6 +58,7 @@ UNFOLD: dict[str, Any] = {
                     _page("Breakers", "electric_bolt", "breaker"),
                     _page("Breaker events", "history", "breakerevent"),
                     _page("Trading states", "traffic", "tradingstate"),
+                    _page("Heartbeats", "ecg_heart", "strategyheartbeat"),
                     _page("Limits", "speed", "limitversion"),
                     _page("Permits", "approval", "permit"),
                     _page("Exposure by account", "donut_large", "accountexposure"),

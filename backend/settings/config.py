@@ -89,6 +89,7 @@ class Config(BaseSettings):
     mail_url: SecretStr = SecretStr("")
     mail_to: str = ""
     mail_from: str = "tradingbot@localhost"
+    heartbeat_action: Literal["reduce", "cancel"] = "reduce"
     require_totp: bool = False
     session_hours: float = Field(12.0, gt=0, le=24 * 14)
     trusted_proxies: int = Field(0, ge=0, le=10)

@@ -24,6 +24,7 @@ from backend.tradingbot.risk.gates import Quote
 
 RATE_WINDOW_SECONDS = 60
 REMEMBER_IDS_SECONDS = 86_400
+KEYS_USED = "keys:used"
 MARKET_SCRIPT = """
 local ticks = tonumber(ARGV[1])
 local second, window, consume = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
@@ -212,6 +213,22 @@ class HotState:
         mapping = {f"tick:{symbol}": json.dumps(row) for symbol, row in ticks}
         if mapping:
             self._call(lambda: self._redis.mset(mapping))
+
+    def note_key_use(self, key_id: int, at: str) -> None:
+        """Remember when a key was last seen, until ``take_key_uses``."""
+        self._call(lambda: self._redis.hset(KEYS_USED, str(key_id), at))
+
+    def take_key_uses(self) -> dict[int, str]:
+        """What was noted since the last time, by the key's id; it is forgotten here."""
+
+        def take() -> Any:
+            with self._redis.pipeline(transaction=True) as pipe:
+                pipe.hgetall(KEYS_USED)
+                pipe.delete(KEYS_USED)
+                return pipe.execute()[0]
+
+        found: Any = self._call(take)
+        return {int(key_id): str(at) for key_id, at in found.items()}
 
     def _call(self, action: Any) -> Any:
         try:

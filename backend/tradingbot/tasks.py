@@ -20,10 +20,12 @@ from backend.tradingbot.services import (
     cancels,
     cash_flows,
     data_checks,
+    dead_mans_switch,
     equity_history,
     fills,
     handing_over,
     journal_proof,
+    key_use,
     kill_switch,
     marking,
     mode_watch,
@@ -40,7 +42,7 @@ log = structlog.get_logger(__name__)
 POLL_LOCK, RECOVERY_LOCK, MARK_LOCK, CASH_LOCK, REVALUE_LOCK = 7_301, 7_302, 7_303, 7_304, 7_305
 ANCHOR_LOCK, PROOF_LOCK, MODES_LOCK = 7_306, 7_307, 7_308
 DATA_LOCK, CACHE_LOCK = 7_310, 7_311
-NOTIFY_LOCK = 7_330
+NOTIFY_LOCK, HEARTBEAT_LOCK, KEY_USE_LOCK = 7_330, 7_332, 7_333
 INTRADAY_LOCK, SUMMARY_LOCK = 7_321, 7_322
 
 
@@ -150,6 +152,20 @@ def _send_on(channels: list[str]) -> None:
     """A task for each channel: one that hangs keeps no other waiting."""
     for channel in channels:
         hand_over.apply_async([channel], expires=60)
+
+
+@shared_task(name="tradingbot.watch_heartbeats")
+def watch_heartbeats() -> None:
+    with singleton(HEARTBEAT_LOCK) as held:
+        if held:
+            dead_mans_switch.watch(clock=SYSTEM_CLOCK)
+
+
+@shared_task(name="tradingbot.flush_key_use")
+def flush_key_use() -> None:
+    with singleton(KEY_USE_LOCK) as held:
+        if held:
+            key_use.flush()
 
 
 @shared_task(name="tradingbot.check_market_data")

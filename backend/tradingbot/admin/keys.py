@@ -52,7 +52,17 @@ class NewKeyForm(ServiceForm):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(SetUpAdmin):
-    list_display = ["name", "state", "role", "account", "strategy", "capabilities_text", "created_at", "revoked_at"]
+    list_display = [
+        "name",
+        "state",
+        "role",
+        "account",
+        "strategy",
+        "capabilities_text",
+        "used",
+        "created_at",
+        "revoked_at",
+    ]
     list_filter = ["role", ("revoked_at", admin.EmptyFieldListFilter)]
     list_select_related = ["account", "strategy"]
     search_fields = ["name"]
@@ -66,6 +76,10 @@ class ApiKeyAdmin(SetUpAdmin):
     @display(description="Capabilities")
     def capabilities_text(self, row: ApiKey) -> str:
         return ", ".join(row.capabilities) or "-"
+
+    @display(description="Last used", ordering="last_used_at")
+    def used(self, row: ApiKey) -> str:
+        return "never" if row.last_used_at is None else f"{row.last_used_at:%Y-%m-%d %H:%M:%S}"
 
     @display(description="May feed")
     def feed_text(self, row: ApiKey) -> str:
@@ -81,10 +95,10 @@ class ApiKeyAdmin(SetUpAdmin):
         if obj is None:
             return [(None, {"fields": FIELDS})]
         shown = ["name", "state", "role", "account", "strategy", "capabilities_text", "feed_text"]
-        return [(None, {"fields": [*shown, "created_at", "revoked_at"]})]
+        return [(None, {"fields": [*shown, "used", "created_at", "revoked_at"]})]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        return [] if obj is None else ["state", "capabilities_text", "feed_text", "created_at", "revoked_at"]
+        return [] if obj is None else ["state", "capabilities_text", "feed_text", "used", "created_at", "revoked_at"]
 
     def create(self, request: HttpRequest, values: Mapping[str, Any]) -> ApiKey:
         key, token = keys.create_key(actor=actor_of(request), **values)

@@ -10,6 +10,7 @@ from rest_framework.request import Request
 
 from backend.tradingbot.core.errors import NotAllowedError
 from backend.tradingbot.models import Account, ApiKey, Strategy
+from backend.tradingbot.services import key_use
 from backend.tradingbot.services.keys import key_digest
 
 
@@ -91,6 +92,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         key = keys.filter(digest=key_digest(token.strip()), revoked_at__isnull=True).first()
         if key is None:
             raise AuthenticationFailed("this key is not known or was revoked")
+        key_use.note(key)
         return Caller(key), None
 
     def authenticate_header(self, request: Request) -> str:

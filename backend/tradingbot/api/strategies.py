@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.http import JsonResponse
@@ -15,9 +15,16 @@ from backend.tradingbot.api.schema import REASON, TEXT, body
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
 from backend.tradingbot.core.errors import FieldError, FieldErrors, InvalidInputError, NotFoundError
 from backend.tradingbot.core.parsing import parse_time
-from backend.tradingbot.models import PromotionBar, PromotionRequest, Strategy, StrategyBuild
+from backend.tradingbot.models import (
+    PromotionBar,
+    PromotionRequest,
+    Strategy,
+    StrategyBuild,
+    StrategyHeartbeat,
+    TradingState,
+)
 from backend.tradingbot.selectors.evidence import divergence_by_day
-from backend.tradingbot.services import promotion, promotion_bars
+from backend.tradingbot.services import dead_mans_switch, promotion, promotion_bars
 
 BUILD = OpenApiParameter("build_id", str, description="A registered build; without it, orders that name none.")
 SINCE = OpenApiParameter("since", str, description="RFC 3339; by default when the build's mode began.")
@@ -88,6 +95,54 @@ class Builds(APIView):
         build_id = _body(request, "build_id")["build_id"]
         build = promotion.register_build(strategy, build_id, actor=caller(request).name, clock=SYSTEM_CLOCK)
         return JsonResponse(shown(build), status=201)
+
+
+def heart(row: StrategyHeartbeat) -> dict[str, Any]:
+    state = TradingState.objects.filter(scope=f"strategy:{row.strategy.code}").values_list("state", flat=True).first()
+    return {
+        "strategy": row.strategy.code,
+        "state": "ended" if row.ended_at else "lost" if row.lost_at else "watched",
+        "interval": row.interval_seconds,
+        "action": row.action,
+        "last_at": rfc3339(row.last_at),
+        "due_at": rfc3339(row.last_at + timedelta(seconds=row.interval_seconds)),
+        "lost_at": rfc3339(row.lost_at),
+        "trading_state": state,
+    }
+
+
+class StrategyHeart(APIView):
+    """The dead man's switch of one strategy."""
+
+    @extend_schema(
+        request=body("", interval={"type": "integer", "minimum": 1, "maximum": 3600}, action=TEXT),
+        responses={200: dict},
+        summary="A sign of life; the first one says after how many seconds of silence the strategy may only reduce",
+    )
+    def post(self, request: Request, code: str) -> JsonResponse:
+        caller(request).need_role("trader")
+        strategy = _strategy(request, code)
+        return JsonResponse(
+            heart(dead_mans_switch.beat(strategy, request.data, actor=caller(request).name, clock=SYSTEM_CLOCK))
+        )
+
+    @extend_schema(responses={200: dict}, summary="When the last sign of life came, and whether it is lost")
+    def get(self, request: Request, code: str) -> JsonResponse:
+        row = StrategyHeartbeat.objects.select_related("strategy").filter(strategy=_strategy(request, code)).first()
+        if row is None:
+            message = f"{code} has registered no heartbeat"
+            raise NotFoundError(message, code="heartbeat_not_found", remedy="POST strategies/<code>/heartbeat")
+        return JsonResponse(heart(row))
+
+    @extend_schema(
+        request=body("reason", reason=REASON), responses={200: dict}, summary="End the watch before switching it off"
+    )
+    def delete(self, request: Request, code: str) -> JsonResponse:
+        caller(request).need_role("trader", "risk")
+        strategy, why = _strategy(request, code), _body(request, "reason").get("reason")
+        return JsonResponse(
+            heart(dead_mans_switch.end(strategy, actor=caller(request).name, reason=why, clock=SYSTEM_CLOCK))
+        )
 
 
 class WithdrawBuild(APIView):

@@ -55,6 +55,7 @@ urlpatterns = [
     path("api/v1/data-quality/<path:symbol>/release", market_data.ReleaseData.as_view(), name="data-release"),
     path("api/v1/strategies", strategies.Strategies.as_view(), name="strategies"),
     path("api/v1/strategies/<str:code>/builds", strategies.Builds.as_view(), name="strategy-builds"),
+    path("api/v1/strategies/<str:code>/heartbeat", strategies.StrategyHeart.as_view(), name="strategy-heartbeat"),
     path("api/v1/strategies/<str:code>/withdraw", strategies.WithdrawBuild.as_view(), name="strategy-withdraw"),
     path("api/v1/strategies/<str:code>/promote", strategies.Promote.as_view(), name="strategy-promote"),
     path("api/v1/strategies/<str:code>/decide", strategies.DecidePromotion.as_view(), name="strategy-decide"),

@@ -15,7 +15,7 @@ from backend.tradingbot.models.exposure import (
     VolatilityLevel,
 )
 from backend.tradingbot.models.feeds import Feed
-from backend.tradingbot.models.heartbeats import Heartbeat
+from backend.tradingbot.models.heartbeats import Heartbeat, StrategyHeartbeat
 from backend.tradingbot.models.journal import JournalAnchor, JournalEntry, JournalVerdict
 from backend.tradingbot.models.kill_switch import KillSwitchOrder, KillSwitchRun
 from backend.tradingbot.models.limits import DisabledPattern, LimitVersion, Permit
@@ -118,6 +118,7 @@ __all__ = [
     "Strategy",
     "StrategyBuild",
     "StrategyExposure",
+    "StrategyHeartbeat",
     "TradingState",
     "VolatilityLevel",
 ]

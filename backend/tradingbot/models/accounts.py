@@ -129,6 +129,9 @@ class ApiKey(models.Model):
     strategy = models.ForeignKey(Strategy, on_delete=models.PROTECT, null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(
+        null=True, blank=True, help_text="Within a minute or so; never a write a request."
+    )
 
     class Meta:
         ordering = ["name"]
