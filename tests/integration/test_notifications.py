@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -42,51 +37,12 @@ from backend.tradingbot.services import (
 )
 from backend.tradingbot.services.accounts import create_account, create_strategy
 from backend.tradingbot.services.locks import locked_risk
+from tests.integration.receiver import Receiver, receiver
 
+__all__ = ["receiver"]
 pytestmark = pytest.mark.django_db
 TOKEN = "4711:planted-telegram-token"
 SECRET_PATH = "/services/T000/planted-webhook-secret"
-
-
-@dataclass
-class Receiver:
-    """A channel's far side on this machine: keeps what it gets, and answers what it is told to."""
-
-    url: str = ""
-    got: list[tuple[str, dict[str, Any], str]] = field(default_factory=list)
-    answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
-
-    def texts(self, path: str) -> list[str]:
-        return [body["text"] for where, body, _ in self.got if where == path]
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    seen = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            seen.got.append((self.path, body, self.headers["Idempotency-Key"]))
-            status, headers, text = seen.answers.pop(0) if seen.answers else (200, {}, b"ok")
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    seen.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    yield seen
-    server.shutdown()
-    server.server_close()
-    thread.join(5)
 
 
 @pytest.fixture
