@@ -6,11 +6,11 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 
-def _page(title: str, icon: str, model: str, app: str = "tradingbot") -> dict[str, Any]:
+def _page(title: str, icon: str, model: str, app: str = "tradingbot", view: str = "changelist") -> dict[str, Any]:
     return {
         "title": title,
         "icon": icon,
-        "link": reverse_lazy(f"admin:{app}_{model}_changelist"),
+        "link": reverse_lazy(f"admin:{app}_{model}_{view}"),
         "permission": lambda request: request.user.has_perm(f"{app}.view_{model}"),
     }
 
@@ -98,6 +98,7 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     _page("Notifications", "notifications", "notification"),
                     _page("Journal", "menu_book", "journalentry"),
+                    _page("Search the journal", "search", "journalentry", view="search_entries"),
                     _page("Builds", "deployed_code", "buildstamp"),
                     _page("Anchors", "anchor", "journalanchor"),
                     _page("Proofs of the journal", "verified", "journalverdict"),

@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tradingbot", "0028_promotion_bars"),
+        ("tradingbot", "0030_break_cleared_session"),
     ]
 
     operations = [
