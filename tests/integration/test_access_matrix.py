@@ -70,7 +70,7 @@ def admin_pages() -> list[str]:
 ANYBODY = {"/admin/login/", "/admin/jsi18n/"}
 # The overview leaves out each part that one has no right to.
 ANY_STAFF = ANYBODY | {"/admin/", "/admin/overview/", "/admin/search/", "/admin/logout/"}
-ANY_STAFF |= {"/admin/password_change/", "/admin/password_change/done/"}
+ANY_STAFF |= {"/admin/password_change/", "/admin/password_change/done/", "/admin/second-factor/set-up/"}
 
 
 def opened(client: Client, **more: Any) -> set[str]:

@@ -31,6 +31,8 @@ SINCE = OpenApiParameter("since", str, description="RFC 3339; by default when th
 BUILD_AND_REASON = body("reason", build_id=TEXT, reason=REASON)
 UNTIL = OpenApiParameter("until", str, description="RFC 3339; by default now.")
 
+ACTION = {"type": "string", "enum": ["reduce", "cancel"]}
+
 
 def shown(build: StrategyBuild) -> dict[str, Any]:
     return {
@@ -115,7 +117,7 @@ class StrategyHeart(APIView):
     """The dead man's switch of one strategy."""
 
     @extend_schema(
-        request=body("", interval={"type": "integer", "minimum": 1, "maximum": 3600}, action=TEXT),
+        request=body("", interval={"type": "integer", "minimum": 1, "maximum": 3600}, action=ACTION),
         responses={200: dict},
         summary="A sign of life; the first one says after how many seconds of silence the strategy may only reduce",
     )

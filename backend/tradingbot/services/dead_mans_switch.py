@@ -86,6 +86,8 @@ def _no_interval() -> InvalidInputError:
 
 def _terms(asked: Any) -> tuple[int | None, str | None]:
     body, errors = asked if isinstance(asked, dict) else {}, FieldErrors()
+    if asked and not isinstance(asked, dict):
+        errors.add("body", asked, "is not an object", 'send {"interval": 10}, or nothing')
     for name in sorted(body.keys() - {"interval", "action"}):
         errors.add(name, body[name], "is not a known field", "known: interval action")
     interval, action = body.get("interval"), body.get("action")
