@@ -39,8 +39,8 @@ from ops import processes, servers
 
 RESTARTS, RESTART_WINDOW_SECONDS = 5, 60.0
 READY_SECONDS = 90.0
-COLOURS = {"postgres": 34, "valkey": 36, "broker": 35, "web": 32, "worker": 33, "beat": 94, "stream": 95, "data": 96,
-           "feed": 90, "stack": 1}  # fmt: skip
+COLOURS = {"postgres": 34, "valkey": 36, "broker": 35, "web": 32, "worker": 33, "notifier": 91, "beat": 94,
+           "stream": 95, "data": 96, "feed": 90, "stack": 1}  # fmt: skip
 # What a manage.py command beside the running stack needs: `set -a; . .state/stack.env; manage.py journal verify`.
 SHARED_ENVIRONMENT = ["ENVIRONMENT", "SECRET_KEY", "DATABASE_URL", "REDIS_URL", "STATE_DIR", "BROKER"] + [
     "ALPACA_BASE_URL",
@@ -175,11 +175,14 @@ class Stack:
         python, celery = sys.executable, ["-m", "celery", "-A", "backend.celery_app", "--quiet"]
         web = [python, "-m", "gunicorn", "-c", "python:backend.web_server", "backend.wsgi:application"]
         web += ["--bind", f"fd://{self.listener.fileno()}"]
-        worker = [python, *celery, "worker", "--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
+        quiet = ["--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
+        worker = [python, *celery, "worker", *quiet, "-Q", "celery"]
+        notifier = [python, *celery, "worker", *quiet, "-Q", "notifications", "-n", "notifier@%h", "--concurrency", "2"]
         beat = [python, *celery, "beat", "--loglevel", "WARNING", "-s", str(self.state / "celerybeat-schedule")]
         beat += ["--pidfile="]
         self._launch(Part("web", web, grace_seconds=15.0, keep_open=(self.listener.fileno(),)))
         self._launch(Part("worker", worker, grace_seconds=20.0))
+        self._launch(Part("notifier", notifier))
         self._launch(Part("beat", beat))
         self._launch(Part("stream", [python, "manage.py", "stream_trade_updates"]))
         if self.env.get("ALPACA_DATA_URL") and self.env["BROKER"] == "alpaca":

@@ -6,6 +6,7 @@ from pathlib import Path
 from celery.schedules import crontab
 from csp.constants import NONE, SELF, UNSAFE_INLINE
 from django.core.exceptions import ImproperlyConfigured
+from kombu import Queue
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
@@ -175,6 +176,13 @@ SPECTACULAR_SETTINGS = {
 CELERY_BROKER_URL = TRADINGBOT.redis_url.get_secret_value()
 CELERY_WORKER_POOL, CELERY_WORKER_CONCURRENCY = "threads", TRADINGBOT.worker_threads
 CELERY_WORKER_METRICS_PORT = TRADINGBOT.worker_metrics_port
+# Telling people waits behind no other work: a broker that hangs holds up every thread of the worker, and just then
+# there is news. The worker takes the queue `celery`, the notifier this one; a worker without -Q takes both.
+NOTIFICATIONS = "notifications"
+CELERY_TASK_QUEUES = [Queue("celery"), Queue(NOTIFICATIONS)]
+CELERY_TASK_ROUTES = {
+    f"tradingbot.{name}": {"queue": NOTIFICATIONS} for name in ("send_notification", "sweep_notifications", "hand_over")
+}
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]

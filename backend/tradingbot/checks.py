@@ -18,7 +18,7 @@ from backend.tradingbot.selectors.database_server import durability_faults, gran
 TAG = "tradingbot"
 NO_ANSWER = "tradingbot.E201"
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-OTHER_CONNECTIONS = 8  # beat, the broker's stream, commands, a backup, a look by hand
+OTHER_CONNECTIONS = 10  # beat, the notifier, the broker's stream, commands, a backup, a look by hand
 
 
 def connections_needed(config: Any) -> int:

@@ -23,7 +23,7 @@ from backend.settings.config import Config
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-BOT = ("migrate", "web", "worker", "beat", "stream")
+BOT = ("migrate", "web", "worker", "notifier", "beat", "stream")
 GIVEN = {"ALLOWED_HOSTS": "trading.example", "WAL_DIR": "/var/backups/wal"}
 OPTIONAL = {"mail_url", "notify_webhook_url", "notify_telegram_token"}
 SETTINGS = {name.upper() for name in Config.model_fields}
@@ -169,5 +169,16 @@ def test_alertmanager_takes_its_configuration(tmp_path: Path) -> None:
 def test_prometheus_scrapes_services_that_exist_at_the_ports_they_have() -> None:
     jobs = yaml.safe_load((ROOT / "ops/prometheus.yml").read_text())["scrape_configs"]
     found = {(name, sd["port"]) for job in jobs for sd in job["dns_sd_configs"] for name in sd["names"]}
-    assert found == {("web", 8000), ("worker", int(SERVICES["worker"]["environment"]["WORKER_METRICS_PORT"]))}
+    workers = {(name, int(SERVICES[name]["environment"]["WORKER_METRICS_PORT"])) for name in ("worker", "notifier")}
+    assert found == {("web", 8000), *workers}
+
+
+def test_each_queue_is_taken_by_one_kind_of_worker() -> None:
+    taken = {
+        name: SERVICES[name]["command"][SERVICES[name]["command"].index("-Q") + 1] for name in ("worker", "notifier")
+    }
+    assert taken == {"worker": "celery", "notifier": "notifications"}
+
+
+def test_prometheus_may_ask_the_web_by_its_name() -> None:
     assert "web" in SERVICES["web"]["environment"]["ALLOWED_HOSTS"].split(",")

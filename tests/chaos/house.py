@@ -135,7 +135,8 @@ class House:
         if part == "web-worker":
             return [pid for master in self.processes("web") for pid in children_of(master)]
         marks = {"web": "gunicorn", "paperbroker": "backend.paperbroker", "stream": "stream"}
-        return [pid for pid in children if marks.get(part, part) in _argv(pid)]
+        found = [pid for pid in children if marks.get(part, part) in _argv(pid)]
+        return found if part != "worker" else [pid for pid in found if "notifier@%h" not in _argv(pid)]
 
     def everyone(self) -> list[int]:
         """Every process below the stack."""

@@ -83,7 +83,7 @@ class TestTheDatabase:
         settings.TRADINGBOT = settings.TRADINGBOT.model_copy(update={"web_workers": 64, "web_threads": 64})
         (error,) = checks.check_database(databases=["default"])
         assert error.id == "tradingbot.E203"
-        assert "4108 can be needed at once" in error.msg and "WEB_WORKERS, WEB_THREADS" in error.hint
+        assert "4110 can be needed at once" in error.msg and "WEB_WORKERS, WEB_THREADS" in error.hint
 
     def test_an_asynchronous_commit_is_not_ready(self, client):
         with connection.cursor() as cursor:
