@@ -2,9 +2,10 @@
 
 Starts PostgreSQL, Valkey and the paper broker, waits for each to answer, migrates, seeds the demo, then runs the web
 server, the Celery worker and beat. Environment: PORT (8000), STATE_DIR (.state), DATABASE_URL and REDIS_URL (replace
-the embedded servers), BROKER (paper), FEED (1 adds a synthetic feed of the demo's symbols). Invariants: one stack a
-STATE_DIR (a lock the kernel frees when we die); parts stop in the reverse order of their start; none outlives us, not
-even after kill -9; a part that keeps dying takes the stack down with a non-zero exit.
+the embedded servers), BROKER (paper), FEED (1 adds a synthetic feed of the demo's symbols), PROMETHEUS
+(1 scrapes it all and evaluates the alerts). Invariants: one stack a STATE_DIR (a lock the kernel frees when we die);
+parts stop in the reverse order of their start; none outlives us, not even after kill -9; a part that keeps dying takes
+the stack down with a non-zero exit.
 """
 
 import sys
@@ -35,12 +36,12 @@ from typing import IO
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from ops import processes, servers
+from ops import monitoring, processes, servers
 
 RESTARTS, RESTART_WINDOW_SECONDS = 5, 60.0
 READY_SECONDS = 90.0
 COLOURS = {"postgres": 34, "valkey": 36, "broker": 35, "web": 32, "worker": 33, "notifier": 91, "beat": 94,
-           "stream": 95, "data": 96, "feed": 90, "stack": 1}  # fmt: skip
+           "stream": 95, "data": 96, "feed": 90, "metrics": 37, "stack": 1}  # fmt: skip
 # What a manage.py command beside the running stack needs: `set -a; . .state/stack.env; manage.py journal verify`.
 SHARED_ENVIRONMENT = ["ENVIRONMENT", "SECRET_KEY", "DATABASE_URL", "REDIS_URL", "STATE_DIR", "BROKER"] + [
     "ALPACA_BASE_URL",
@@ -116,6 +117,8 @@ class Stack:
         self._wait_until_ready()
         if self.env.get("FEED") == "1":
             self._launch(Part("feed", [sys.executable, "-m", "ops.feed"]))
+        if self.env.get("PROMETHEUS") == "1":
+            self._start_prometheus()
         self._greet()
         while True:
             self._watch()
@@ -187,6 +190,16 @@ class Stack:
         self._launch(Part("stream", [python, "manage.py", "stream_trade_updates"]))
         if self.env.get("ALPACA_DATA_URL") and self.env["BROKER"] == "alpaca":
             self._launch(Part("data", [python, "manage.py", "stream_market_data"]))
+
+    def _start_prometheus(self) -> None:
+        """Say where it is; a machine without the program goes on without."""
+        binary = monitoring.program()
+        if binary is None:
+            say("stack", "PROMETHEUS=1: there is no prometheus here (ops/apt.txt); going on without")
+            return
+        port = int(self.env.get("PROMETHEUS_PORT") or servers.free_port())
+        self._launch(Part("metrics", monitoring.command(self.state, self.port, port, binary)))
+        say("stack", f"Prometheus: http://127.0.0.1:{port}/alerts")
 
     def _adopt(self, server: servers.RunningServer) -> servers.RunningServer:
         follow(server.name, server.process)
@@ -344,6 +357,8 @@ def checked_surroundings() -> tuple[Path, int, IO[str], socket.socket]:
         raise Refused(f"PORT must be a number from 1 to 65535, not {text!r}")
     if os.environ.get("FEED") == "1" and (os.environ.get("BROKER") or "paper") != "paper":
         raise Refused("FEED=1 invents prices and is only for BROKER=paper")
+    if problem := monitoring.fault(os.environ):
+        raise Refused(problem)
     state = Path(os.environ.get("STATE_DIR") or ".state").absolute()
     try:
         state.mkdir(parents=True, exist_ok=True)

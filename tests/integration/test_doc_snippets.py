@@ -1,0 +1,88 @@
+"""What the documents tell people to type is typed here, against a stack of its own.
+
+In docs/api-guide.md a line ``# -> text`` says what the command before it prints; the guide must print exactly that.
+Links between documents must lead somewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bench.stack_load import RunningStack, stack
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("ops/runbooks/*.md")])
+
+
+def blocks(document: str, language: str) -> list[str]:
+    text = (ROOT / document).read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[RunningStack]:
+    with stack(FEED="") as started:
+        yield started
+
+
+def typed(script: str, running: RunningStack) -> str:
+    """What a shell prints for the script; it must not fail on the way."""
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "STATE_DIR": str(running.state)}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(300)
+def test_the_api_guide_prints_what_it_says(running: RunningStack) -> None:
+    script = "".join(blocks("docs/api-guide.md", "sh"))
+    program = running.state / "guide.py"
+    program.write_text("".join(blocks("docs/api-guide.md", "python")))
+    script += f"set -a; . '{running.state}/demo.env'; ID=$ID python3 '{program}'\n# -> None\n"
+    expected = re.findall(r"^# -> (.*)$", script, re.M)
+    assert len(expected) >= 12
+    assert typed(script, running).splitlines() == expected
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(300)
+def test_the_walk_of_the_readme_goes_as_it_says(running: RunningStack) -> None:
+    walk = next(block for block in blocks("README.md", "sh") if "ID=walk-" in block)
+    said = typed(walk.replace(". .state/demo.env", f". '{running.state}/demo.env'"), running)
+    assert re.findall(r"^\d{3}$", said, re.M) == ["201", "200", "422", "409", "200"]
+    assert '"status": "filled"' in said
+    assert "Idempotent-Replayed: true" in said
+    assert "CIRCUIT_OPEN account:demo: look" in said
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_between_the_documents_leads_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", document.read_text())
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_every_setting_is_in_the_readme_and_every_setting_there_exists() -> None:
+    from backend.settings.config import Config
+
+    rows = re.findall(r"^\| (`[A-Z][A-Z0-9_`, ]+`) \|", (ROOT / "README.md").read_text(), re.M)
+    told = {name for row in rows for name in re.findall(r"[A-Z][A-Z0-9_]+", row)}
+    settings = {name.upper() for name in Config.model_fields}
+    assert settings - told == set()
+    # what ops/stack.py reads itself
+    assert told - settings <= {"FEED", "FEED_SECONDS", "PORT", "PROMETHEUS", "PROMETHEUS_PORT"}
