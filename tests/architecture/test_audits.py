@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ops import audit
 
@@ -131,6 +134,78 @@ def test_the_import_contracts_go_red_on_a_layer_that_imports_upwards(tmp_path: P
     contract = "[importlinter]\nroot_packages=\n    house\n[importlinter:contract:1]\nname=layers\ntype=layers\n"
     (tmp_path / ".importlinter").write_text(contract + "layers=\n    house.services\n    house.core\n")
     assert tool("lint-imports", folder=tmp_path, PYTHONPATH=str(tmp_path)).returncode == 1
+
+
+def test_a_model_without_its_migration_is_found() -> None:
+    changed = """
+import sys, django
+django.setup()
+from django.core.management import call_command
+from backend.tradingbot.models import Strategy
+if sys.argv[1] == "planted":
+    Strategy._meta.get_field("name").max_length = 119
+call_command("makemigrations", "--check", "--dry-run")
+"""
+    servers = {"DATABASE_URL": "postgresql://127.0.0.1:9/none", "REDIS_URL": "redis://127.0.0.1:9/0"}
+    environment = {"ENVIRONMENT": "test", "DJANGO_SETTINGS_MODULE": "backend.settings", **servers}
+    quiet = ("python", "-W", "ignore", "-c", changed)
+    assert tool(*quiet, "as it is", **environment).returncode == 0
+    done = tool(*quiet, "planted", **environment)
+    assert (done.returncode, "Alter field name on strategy" in done.stdout) == (1, True)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed, see ops/apt.txt")
+@pytest.mark.parametrize(
+    ("command", "name", "text"),
+    [
+        ("rules", "alerts.yml", "groups:\n- name: a\n  rules:\n  - alert: Bad\n    expr: sum(\n"),
+        ("config", "prometheus.yml", "scrape_configs:\n- job_nam: tradingbot\n"),
+    ],
+)
+def test_promtool_refuses_a_planted_fault(command: str, name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    done = subprocess.run(["promtool", "check", command, tmp_path / name], capture_output=True, check=False)
+    assert done.returncode == 1
+
+
+def test_every_command_of_make_check_has_its_planted_fault_here() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    recipe = re.search(r"^check: .*\n((?:\t.*\n)+)", makefile, re.M)
+    assert recipe is not None
+    lines = [line for line in recipe[1].replace("\\\n", "").splitlines() if not line.startswith("\t#")]
+    known = re.compile(
+        r"ruff format --check|ruff check|-m mypy|lint-imports|makemigrations --check|check-jsonschema"
+        r"|promtool check rules|lint_workflows\.py|audit\.py bandit licences zizmor"
+    )
+    assert [line for line in lines if not known.search(line)] == []
+
+
+SECURITY = yaml.safe_load((ROOT / ".github/workflows/security.yml").read_text())["jobs"]
+
+
+@pytest.mark.parametrize("failing", ["", *SECURITY["summary"]["needs"]])
+@pytest.mark.parametrize("result", ["failure", "skipped", "cancelled"])
+def test_the_summary_of_the_scans_says_what_happened_and_fails_with_any(
+    failing: str, result: str, tmp_path: Path
+) -> None:
+    step = SECURITY["summary"]["steps"][0]
+    assert set(SECURITY["summary"]["needs"]) == set(SECURITY) - {"summary"}
+    needs = {variable: value.split(".")[1] for variable, value in step["env"].items()}
+    assert set(needs.values()) == set(SECURITY["summary"]["needs"])
+    results = {variable: result if job == failing else "success" for variable, job in needs.items()}
+    told = tmp_path / "summary.md"
+    environment = {"PATH": os.environ["PATH"], "GITHUB_STEP_SUMMARY": str(told), **results}
+    done = subprocess.run(["bash", "-e", "-c", step["run"]], env=environment, check=False)
+    assert done.returncode == (1 if failing else 0)
+    assert told.read_text().count("| success |") == len(needs) - bool(failing)
+    assert (f"| {result} |" in told.read_text()) is bool(failing)
+
+
+def test_no_scan_may_fail_without_failing_its_job() -> None:
+    steps = [step for job in SECURITY.values() for step in job["steps"]]
+    assert not any("continue-on-error" in step for step in [*steps, *SECURITY.values()])
+    trivy = [step for step in steps if "trivy-action" in step.get("uses", "")]
+    assert [step["with"]["exit-code"] for step in trivy] == ["1", "1"]
 
 
 def test_the_images_lock_pins_what_the_whole_lock_pins() -> None:

@@ -114,6 +114,10 @@ def test_check_deploy_has_nothing_to_say_of_the_compose_files_environment(tmp_pa
     assert "System check identified no issues" in check_deploy(environment_of("web", tmp_path))
 
 
+def test_check_deploy_speaks_of_a_deployment_that_answers_to_no_name(tmp_path: Path) -> None:
+    assert "security.W020" in check_deploy(environment_of("web", tmp_path) | {"ALLOWED_HOSTS": ","})
+
+
 def test_a_deployment_without_a_secrets_file_is_refused_by_its_name(tmp_path: Path) -> None:
     environment = environment_of("web", tmp_path)
     Path(environment["SECRET_KEY_FILE"]).unlink()

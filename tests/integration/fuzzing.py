@@ -32,6 +32,8 @@ KNOWN: dict[str, list[Any]] = {
     "reason": ["the fuzzer asks"],
     "qty": ["1", "0.5"],
     "limit_price": ["100.00", None],
+    "profile": ["default"],
+    "to_mode": ["canary", "live"],
     "build_id": ["b1"],
     "since": ["2026-01-05T15:00:00Z"],
     "run": ["1", "2"],

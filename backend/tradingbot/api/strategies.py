@@ -221,7 +221,11 @@ class PromotionProfiles(APIView):
 class DecideProfile(APIView):
     approve = True
 
-    @extend_schema(request=dict, responses={200: dict}, summary="The second person's word on what a step asks for")
+    @extend_schema(
+        request=body("reason", reason=REASON),
+        responses={200: dict},
+        summary="The second person's word on what a step asks for",
+    )
     def post(self, request: Request, number: int) -> JsonResponse:
         caller(request).need_role("risk")
         reason = request.data.get("reason") if isinstance(request.data, dict) else None
