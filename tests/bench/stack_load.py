@@ -103,8 +103,11 @@ def tick(running: RunningStack, session: requests.Session, symbols: Sequence[str
     running.post(session, "market-data/ticks", {"ticks": rows}).raise_for_status()
 
 
-def load(running: RunningStack, seconds: float, symbols: Sequence[str], clients: int = CLIENTS) -> Seen:
-    """``clients`` post orders one after the other for ``seconds``, each with an id of its own; ticks go on beside."""
+def load(running: RunningStack, seconds: float, symbols: Sequence[str], rate: float = 0.0) -> Seen:
+    """CLIENTS post orders for ``seconds``, each with an id of its own; ticks and scrapes go on beside.
+
+    ``rate`` is how many orders a second they post together at most; 0 is as fast as they are answered.
+    """
     seen, lock, prefix = Seen(), threading.Lock(), f"load-{time.time_ns() % 10**9}"
     tick(running, requests.Session(), symbols)
     begun = time.monotonic()
@@ -119,6 +122,8 @@ def load(running: RunningStack, seconds: float, symbols: Sequence[str], clients:
             sent = time.perf_counter()
             statuses[running.post(session, "orders", body).status_code] += 1
             mine.append(time.perf_counter() - sent)
+            if rate:
+                time.sleep(max(begun + count * CLIENTS / rate - time.monotonic(), 0.0))
         with lock:
             seen.seconds += mine
             seen.statuses += statuses
@@ -133,7 +138,7 @@ def load(running: RunningStack, seconds: float, symbols: Sequence[str], clients:
             tick(running, session, symbols)
             time.sleep(0.5)
 
-    threads = [threading.Thread(target=trade, args=(number,)) for number in range(clients)]
+    threads = [threading.Thread(target=trade, args=(number,)) for number in range(CLIENTS)]
     threads.append(threading.Thread(target=watch))
     for thread in threads:
         thread.start()

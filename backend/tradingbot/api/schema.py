@@ -96,6 +96,7 @@ ORDER = _whole(
     strategy_build=nullable(TEXT),
     decision={"$ref": "#/components/schemas/Decision"},
     build_id=TEXT,
+    build_stamp={"type": "object", "nullable": True},
     trace_id=TEXT,
     created_at=MOMENT,
     updated_at=MOMENT,
@@ -114,6 +115,8 @@ BREAKER = _whole(
     last_equity={"nullable": True},
     realized_today={"nullable": True},
     evaluated_at=nullable(MOMENT),
+    reset_at=nullable(MOMENT),
+    share_of_order_size=NUMBER,
     may_reset=TEXT,
 )
 COMPONENTS = {"Problem": PROBLEM, "Check": CHECK, "Decision": DECISION, "Order": ORDER, "Breaker": BREAKER}

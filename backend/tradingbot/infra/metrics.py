@@ -16,7 +16,9 @@ from prometheus_client import Counter, Histogram
 from backend.tradingbot.infra import tracing
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-MICROSECONDS = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 1e-2, 1e-1)
+# Few, because every bucket is a series for each task and each gate, and a scrape reads all of them from every process.
+TASK_TIMES = (0.05, 0.25, 1.0, 2.5, 5.0, 15.0, 60.0)
+MICROSECONDS = (5e-6, 2e-5, 1e-4, 5e-4, 5e-3, 5e-2)
 
 ORDERS = Counter("tradingbot_orders", "Orders by what became of the request.", ["outcome", "strategy", "mode"])
 DENIALS = Counter("tradingbot_denials", "Gates that denied an order; one order may count in several.", ["gate", "code"])
@@ -38,9 +40,9 @@ VERDICTS = Counter("tradingbot_data_verdicts", "Verdicts of the market data chec
 TRANSITIONS = Counter("tradingbot_order_transitions", "Changes of an order's state.", ["event", "after"])
 EXECUTIONS = Counter("tradingbot_executions", "Executions booked, by how they came in.", ["source"])
 TASKS = Counter("tradingbot_tasks", "Background tasks by outcome.", ["task", "outcome"])
-TASK_SECONDS = Histogram("tradingbot_task_seconds", "Time of one background task.", ["task"], buckets=SECONDS)
+TASK_SECONDS = Histogram("tradingbot_task_seconds", "Time of one background task.", ["task"], buckets=TASK_TIMES)
 TASK_LATENESS_SECONDS = Histogram(
-    "tradingbot_task_lateness_seconds", "Time between a task's sending and its start.", ["task"], buckets=SECONDS
+    "tradingbot_task_lateness_seconds", "Time between a task's sending and its start.", ["task"], buckets=TASK_TIMES
 )
 NOTIFICATIONS = Counter(
     "tradingbot_notifications", "Notifications handed over, by channel and outcome.", ["channel", "outcome"]
