@@ -56,10 +56,10 @@ class Tally:
     statuses: Counter[int] = field(default_factory=Counter)
     faults: dict[str, str] = field(default_factory=dict)
 
-    def fault(self, kind: str, case: Any, who: str, answer: Any) -> None:
+    def fault(self, kind: str, case: Any, who: str, answer: Any, why: str = "") -> None:
         name = f"{kind}: {case.method} {case.operation.path}"
         asked = f"{case.method} {answer.request.url} {str(answer.request.body)[:300]}"
-        self.faults.setdefault(name, f"as {who}: {asked} -> {answer.status_code} {answer.text[:300]}")
+        self.faults.setdefault(name, f"as {who}: {asked} -> {answer.status_code} {answer.text[:300]} {why}")
 
 
 def led(draw: Any, values: Any, extremes: Any = EXTREMES) -> Any:
@@ -125,4 +125,5 @@ def judge(case: Any, who: str, answer: Any, row: Row, tally: Tally) -> None:
     try:
         case.validate_response(answer, checks=CHECKS)
     except FailureGroup as failures:
-        tally.fault(f"schema, {type(failures.exceptions[0]).__name__}", case, who, answer)
+        first = failures.exceptions[0]
+        tally.fault(f"schema, {type(first).__name__}", case, who, answer, str(first)[:400])
