@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.bench.stack_load import RunningStack, stack
+from tests.integration.test_metric_names import LABEL, NAME, SUFFIXES, counted, expressions
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("ops/runbooks/*.md")])
@@ -69,6 +71,32 @@ def test_the_walk_of_the_readme_goes_as_it_says(running: RunningStack) -> None:
     assert '"status": "filled"' in said
     assert "Idempotent-Replayed: true" in said
     assert "CIRCUIT_OPEN account:demo: look" in said
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(300)
+def test_the_running_stack_tells_what_alerts_and_dashboards_ask_with_their_labels(running: RunningStack) -> None:
+    text = requests.get(f"{running.url}/metrics", timeout=30).text
+    told: dict[str, set[str]] = {}
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            told.setdefault(line.split()[2], set())
+        elif line and not line.startswith("#"):
+            name, _, labels = line.partition("{")
+            told.setdefault(name.split(" ")[0], set()).update(re.findall(r'(\w+)="', labels))
+    # What happens to an order and to a task has happened by now; what has not happened yet has no labels to show.
+    asked = [(name, labels) for expression in expressions() for name, labels in NAME.findall(expression)]
+    happened = re.compile(r"tradingbot_(orders|denials|gate_seconds|order_seconds|broker_calls|tasks?_)")
+    missing = [name for name, _ in asked if name not in told and (happened.match(name) or not counted_by_event(name))]
+    assert sorted(set(missing)) == []
+    wrong = [(name, labels) for name, labels in asked if told.get(name) and set(LABEL.findall(labels)) - told[name]]
+    assert wrong == []
+
+
+def counted_by_event(name: str) -> bool:
+    """A counter or histogram with labels: nothing is told of it before the first event."""
+    base = next((name.removesuffix(end) for end in SUFFIXES if name.removesuffix(end) in counted()), name)
+    return len(counted().get(base, {"le"})) > 1
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
