@@ -131,5 +131,5 @@ class AffirmationAdmin(EvidenceAdmin):
             self, request, title=f"Sign {row.account.code}, session {row.session}", button="Sign these figures",
             explanation="With your name you affirm the positions and the cash below, as they stood at the cut.",
             form_class=SignatureForm, perform=perform, back=back, initial={"sha256": row.sha256},
-            figures=SafeString(figures),
+            figures=figures,
         )  # fmt: skip
