@@ -74,14 +74,24 @@ class StrategyBuildAdmin(EvidenceAdmin):
     inlines = [RequestInline, ModeChangeInline]
     actions_detail = ["promote", "approve", "refuse", "demote", "divergence", "withdraw"]
     change_form_before_template = "admin/tradingbot/evidence.html"
-    hidden = ["mode", "demoted", "withdrawn_by", "withdrawn_why"]
+    hidden = ["strategy", "build_id", "mode", "demoted", "withdrawn_at", "withdrawn_by", "withdrawn_why"]
     groups = [
-        (None, ["strategy build_id", "badge mode_since", "standing_now", "registered_by registered_at"]),
-        ("Withdrawn", ["withdrawn_at", "withdrawn_by withdrawn_why"]),
+        (None, ["whose build", "badge mode_since", "standing_now", "registered_by registered_at"]),
+        ("Withdrawn", ["withdrawal"]),
     ]
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).prefetch_related("requests")
+
+    @display(description="Strategy")
+    def whose(self, row: StrategyBuild) -> str:
+        return row.strategy.code
+
+    @display(description="When, by whom, why")
+    def withdrawal(self, row: StrategyBuild) -> str:
+        if row.withdrawn_at is None:
+            return "never"
+        return f"{row.withdrawn_at:%Y-%m-%d %H:%M} by {row.withdrawn_by}: {row.withdrawn_why}"
 
     @display(description="Build", ordering="build_id")
     def build(self, row: StrategyBuild) -> str:

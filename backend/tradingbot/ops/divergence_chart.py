@@ -11,7 +11,7 @@ from html import escape
 
 from backend.tradingbot.ops.divergence import Estimate
 
-WIDTH, ROW, LEFT, RIGHT = 640, 30, 90, 170
+WIDTH, ROW, LEFT, RIGHT = 640, 42, 90, 170
 SIDES = ("shadow", "live")
 
 
@@ -21,7 +21,7 @@ def figure(value: float | None, unit: str) -> str:
         return "-"
     if unit == "%":
         return f"{value * 100:.1f} %"
-    return f"{value:.3f}".rstrip("0").rstrip(".") + f" {unit}"
+    return f"{value:.3f}".rstrip("0").rstrip(".") + (f" {unit}" if unit else "")
 
 
 def told(estimate: Estimate, unit: str) -> str:
@@ -52,9 +52,9 @@ def chart(title: str, unit: str, rows: Sequence[tuple[str, Estimate, Estimate]])
     for number, (name, shadow, live) in enumerate(rows):
         top = number * ROW + 4
         parts.append(
-            f'<text class="versus-name" x="{LEFT - 10}" y="{top + 17}" text-anchor="end">{escape(name)}</text>'
+            f'<text class="versus-name" x="{LEFT - 10}" y="{top + 21}" text-anchor="end">{escape(name)}</text>'
         )
-        for side, estimate, y in zip(SIDES, (shadow, live), (top + 7, top + 18), strict=True):
+        for side, estimate, y in zip(SIDES, (shadow, live), (top + 9, top + 25), strict=True):
             parts.append(_mark(side, estimate, x, y))
             words = figure(estimate.value, unit)
             parts.append(
