@@ -15,6 +15,7 @@ from backend.tradingbot.core.errors import InvalidInputError, NotFoundError
 from backend.tradingbot.data import calendar
 from backend.tradingbot.data.bar_files import Reading
 from backend.tradingbot.models import Bar, BarConflict, DataStop, Feed, Quarantine, SecondSourceBar
+from backend.tradingbot.selectors import metrics, overview_parts
 from backend.tradingbot.services import bar_files, data_checks
 from backend.tradingbot.services.accounts import ensure_firm
 from backend.tradingbot.services.bars import post_bars
@@ -175,8 +176,14 @@ def test_over_the_api_the_feed_is_named_in_the_address(client, feeds, settings):
     assert (SecondSourceBar.objects.count(), Bar.objects.count()) == (1, 0)
 
 
-def test_a_second_source_brings_bars_and_its_silence_trips_nothing(feeds, clock):
+def test_a_second_source_brings_bars_and_its_silence_trips_nothing_and_alarms_nobody(feeds, clock):
     assert [feed.code for feed in watched()] == ["main"]
+    assert [line.code for line in overview_parts.feeds(clock.now())] == ["main"]
+    told = {
+        sample.labels["feed"]
+        for family in metrics.market_data(clock.now()) for sample in family.samples if "feed" in sample.labels
+    }  # fmt: skip
+    assert told == {"main"}
     with pytest.raises(InvalidInputError, match="bar_intervals"):
         declare_feed(
             code="third", symbols=["AAPL"], max_silence_seconds=30, second_source=True, actor="t", reason="test",

@@ -116,6 +116,7 @@ def shown_feed(feed: Feed, now: datetime) -> dict[str, Any]:
         "in_session": is_open(now, feed.session_calendar),
         "symbols": len(feed.symbols),
         "bar_intervals": feed.bar_intervals,
+        "second_source": feed.second_source,
         "last_seen_at": rfc3339(heard),
         "silent_seconds": None if heard is None else round((now - heard).total_seconds(), 3),
         "max_silence_seconds": feed.max_silence_seconds,

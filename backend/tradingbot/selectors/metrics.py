@@ -193,7 +193,7 @@ def market_data(now: datetime) -> Iterator[Metric]:
     conflicts = BarConflict.objects.filter(resolution="").count()
     yield gauge("bar_conflicts_open", "Bars that came with other values, undecided.", [], [([], conflicts)])
     yield gauge("data_quarantined", "Files and batches put into quarantine.", [], [([], Quarantine.objects.count())])
-    feeds = list(Feed.objects.filter(active=True))
+    feeds = list(Feed.objects.filter(active=True, second_source=False))  # a second source is not listened to
     heard = [(feed, max(feed.last_seen_at or feed.watched_since, feed.watched_since)) for feed in feeds]
     yield gauge(
         "feed_age_seconds",

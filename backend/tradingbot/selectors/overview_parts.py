@@ -120,8 +120,8 @@ def _of(kind: str) -> Q:
 
 
 def feeds(now: datetime) -> list[FeedLine]:
-    """The declared feeds that are switched on, the silent ones first."""
-    rows = Feed.objects.filter(active=True).values_list(
+    """The declared feeds that are switched on and bring ticks, the silent ones first."""
+    rows = Feed.objects.filter(active=True, second_source=False).values_list(
         "pk", "code", "symbols__len", "last_seen_at", "watched_since", "max_silence_seconds", "session_calendar"
     )
     open_by_calendar: dict[str, bool] = {}
