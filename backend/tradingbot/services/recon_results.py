@@ -116,6 +116,9 @@ def _take(
     severities: SeverityTable, now: datetime,
 ) -> None:  # fmt: skip
     severity = severities.of(str(found.kind))
+    booked = known is not None and known.status == BreakStatus.CLOSED and known.booked_at is not None
+    if booked and found.subject.startswith(STATE_SUBJECTS):
+        known = None  # our books hold that one: the same difference again is another one
     if known is None:
         row = Break(
             account=account, kind=str(found.kind), subject=found.subject, status=BreakStatus.OPEN, session=session,
