@@ -8,6 +8,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html_join
@@ -86,9 +87,12 @@ class StrategyAdmin(SetUpAdmin):
     search_fields = NEW
     actions_detail = ["register", "canary"]
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Strategy]:
+        return super().get_queryset(request).prefetch_related("builds")
+
     @display(description="Builds and modes")
     def modes(self, row: Strategy) -> SafeString | str:
-        builds = [build for build in StrategyBuild.objects.filter(strategy=row) if build.withdrawn_at is None][:5]
+        builds = [build for build in row.builds.all() if not build.withdrawn_at][:5]  # type: ignore[attr-defined]
         links = [
             (reverse("admin:tradingbot_strategybuild_change", args=[b.pk]), b.build_id or "unnamed", b.mode)
             for b in builds
