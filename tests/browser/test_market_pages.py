@@ -63,7 +63,7 @@ def test_a_feed_and_a_symbol_are_readable_for_everybody(sign_in, market, dark, o
 
 
 def test_from_the_feed_to_the_symbol_to_the_stop_by_keyboard(sign_in, market):
-    visitor = sign_in("admin")
+    visitor = sign_in("risk")
     page = visitor.open(reverse("admin:tradingbot_feed_change", args=[market.pk]))
     row = page.get_by_role("row", name="AAPL").first
     assert "stopped" in row.inner_text()
