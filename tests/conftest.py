@@ -29,6 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["REDIS_URL"] = f"{os.environ['TEST_REDIS_SERVER'].rstrip('/')}/{number}"
     os.environ["DJANGO_SETTINGS_MODULE"] = "backend.settings"
     django.setup()
+    _bear_a_crowd()
     if worker is None and config.getoption("numprocesses", None):
         # a worker that inherits it reads the settings before it has a REDIS_URL of its own
         del os.environ["DJANGO_SETTINGS_MODULE"]
@@ -39,6 +40,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
     if browser_program() is None:
         terminalreporter.write_line(HOW_TO_GET_ONE, yellow=True)
+
+
+def _bear_a_crowd() -> None:
+    """Django's test server lets ten connections wait; the races of the tests bring 64 at once."""
+    from django.core.servers.basehttp import WSGIServer
+
+    WSGIServer.request_queue_size = 256
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

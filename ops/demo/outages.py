@@ -7,8 +7,9 @@ from ops.demo.stage import Stage
 
 def lost_answer(stage: Stage) -> None:
     stage.tick("MSFT", "420.00")
-    fault = {"mode": "drop_after_accept", "path": "/v2/orders"}
-    stage.expect("the fault is on", stage.broker("POST", "/control/faults", fault).status_code // 100, 2)
+    silent = {"mode": "gap_events", "target": "any", "times": 2}  # or the stream tells of the order before the doubt
+    for fault in (silent, {"mode": "drop_after_accept", "target": "submit"}):
+        stage.expect("the fault is on", stage.broker("POST", "/control/faults", fault).status_code // 100, 2)
     answer = stage.order("demo-lost", symbol="MSFT", qty="3")
     stage.expect("the outcome is not known", answer.status_code, 202, answer.text)
     stage.expect("the order is in doubt", answer.json()["status"], "in_doubt", answer.text)

@@ -57,7 +57,8 @@ def test_a_feed_and_a_symbol_are_readable_for_everybody(sign_in, market, dark, o
     visitor.need_no_sideways_scroll()
     page.get_by_role("link", name="AAPL", exact=True).first.click()
     chart = page.get_by_role("img", name="closes from")
-    assert chart.is_visible() and page.locator(".flagH").count() >= 2
+    chart.wait_for()
+    assert page.locator(".flagH").count() >= 2
     visitor.need_accessible()
     visitor.need_no_sideways_scroll()
 

@@ -79,7 +79,9 @@ def rewrite(since):
     previous = GENESIS
     for row in JournalEntry.objects.filter(chain=SCOPE).order_by("seq"):
         data = {"forged": True} if row.seq == since else row.data
-        entry = Entry(SCOPE, row.seq, row.at, row.kind, row.actor, row.subject, row.trace_id, row.build_id, data)
+        entry = Entry(
+            SCOPE, row.seq, row.at, row.kind, row.actor, row.subject, row.trace_id, row.build_id, data, row.build_stamp
+        )
         previous = entry_hash(previous, entry)
         statement = "UPDATE tradingbot_journalentry SET data = %s, hash = %s WHERE id = %s"
         tamper(statement, json.dumps(data), previous, row.pk)
