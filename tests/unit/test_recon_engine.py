@@ -184,6 +184,27 @@ def test_a_correction_that_agrees_with_our_books_is_no_break():
     assert keys(run(books([trade(1)]), theirs)) == []
 
 
+@pytest.mark.parametrize(("here", "there"), [(0, 100), (100, 0), (0, 0), (100, 100)])
+def test_an_order_may_count_on_one_side_what_both_sides_took_back(here, there):
+    side = {"positions": [], "cash": 100_000}
+    trades = [trade(1), bust(2, "e1")]
+    ours, theirs = (books(trades, orders=[order(filled_qty=D(qty))], **side) for qty in (here, there))
+    assert keys(run(ours, theirs)) == []
+
+
+def test_what_was_taken_back_excuses_no_other_difference_of_the_order():
+    side = {"positions": [], "cash": 100_000}
+    trades = [trade(1), bust(2, "e1")]
+    ours = books(trades, orders=[order(filled_qty=D(0))], **side)
+    assert keys(run(ours, books(trades, orders=[order(filled_qty=D(90))], **side))) == [("order_status", "order c1")]
+    canceled = order(filled_qty=D(100), status="canceled")
+    (found,) = run(ours, books(trades, orders=[canceled], **side)).breaks
+    assert found.difference == {"status": "filled here, canceled at the broker"}
+    both = [trade(1), trade(2, order_id="b1")]
+    mine, other = ([*both, bust(3, name)] for name in ("e1", "e2"))
+    assert run(books(mine, orders=[order(filled_qty=D(100))]), books(other, orders=[order(filled_qty=D(200))])).breaks
+
+
 def test_a_bust_of_an_unknown_execution_is_a_break():
     (found,) = run(books([]), books([bust(1, "e77")], positions=[], cash=100_000)).breaks
     assert (found.kind, found.subject, found.effects) == ("bust_or_correction", "e1", ())

@@ -6,12 +6,13 @@ an execution nobody knows is a break of its own, never dropped; applying twice c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 
 import polars as pl
 
-from backend.tradingbot.ops.recon_breaks import ZERO, FoundBreak, from_executions, subject_of
+from backend.tradingbot.ops.recon_breaks import ZERO, FoundBreak, Row, from_executions, subject_of
 from backend.tradingbot.ops.recon_frames import EXECUTIONS
 from backend.tradingbot.ops.recon_kinds import BreakKind
 
@@ -22,12 +23,14 @@ _TERMS = ("symbol", "side", "qty", "price", "fee", "multiplier")
 
 @dataclass(frozen=True)
 class Corrected:
-    """``executions`` as they stand after every bust and correction; ``touched`` are the ids that were changed, and
-    ``orphans`` the breaks about busts that name no known execution."""
+    """``executions`` as they stand after every bust and correction; ``touched`` are the ids that were changed,
+    ``orphans`` the breaks about busts that name no known execution, and ``less`` by how much less was executed than
+    told at first, by execution id, with the broker's id of its order."""
 
     executions: pl.DataFrame
     touched: frozenset[str]
     orphans: tuple[FoundBreak, ...]
+    less: Mapping[str, tuple[str, Decimal]] = field(default_factory=dict)
 
 
 def apply(executions: pl.DataFrame, earlier: pl.DataFrame) -> Corrected:
@@ -42,7 +45,7 @@ def apply(executions: pl.DataFrame, earlier: pl.DataFrame) -> Corrected:
     plain = pl.concat([plain, older.select(list(EXECUTIONS))])
     known = set(plain.join(named, on="execution_id", how="semi")["execution_id"])
     rows = {row["execution_id"]: row for row in plain.join(named, on="execution_id", how="semi").iter_rows(named=True)}
-    orphans: list[FoundBreak] = []
+    told, orphans = dict(rows), list[FoundBreak]()
     root: dict[str, str] = {name: name for name in known}
     for change in changes.sort("occurred_at", "execution_id", nulls_last=True).iter_rows(named=True):
         target = root.get(change["refers_to"] or "")
@@ -56,7 +59,25 @@ def apply(executions: pl.DataFrame, earlier: pl.DataFrame) -> Corrected:
             rows[target] = {**rows[target], **{name: change[name] for name in _TERMS}}
     untouched = plain.join(named, on="execution_id", how="anti")
     fresh = pl.DataFrame(list(rows.values()), schema=EXECUTIONS, orient="row") if rows else untouched.clear()
-    return Corrected(pl.concat([untouched, fresh]), frozenset(known), tuple(orphans))
+    return Corrected(pl.concat([untouched, fresh]), frozenset(known), tuple(orphans), _less(told, rows))
+
+
+def _less(told: Mapping[str, Row], left: Mapping[str, Row]) -> dict[str, tuple[str, Decimal]]:
+    found = {}
+    for name, row in told.items():
+        qty = row["qty"] - (left[name]["qty"] if name in left else ZERO)
+        if qty and row["order_id"]:
+            found[name] = (row["order_id"], qty)
+    return found
+
+
+def agreed_less(mine: Corrected, other: Corrected) -> dict[str, Decimal]:
+    """What both sides took back alike, by the broker's id of the order."""
+    total: dict[str, Decimal] = {}
+    for name, (order_id, qty) in mine.less.items():
+        if other.less.get(name) == (order_id, qty):
+            total[order_id] = total.get(order_id, ZERO) + qty
+    return total
 
 
 def _orphan(change: dict[str, object]) -> FoundBreak:

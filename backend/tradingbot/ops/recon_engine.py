@@ -93,7 +93,7 @@ def reconcile_day(ours: Books, theirs: Books, day: Day) -> DayResult:
     standing = tuple(each for each in day.standing if each.key not in gone)
     theirs = replace(theirs, orders=with_remembered(theirs.orders, standing))
     if ours.orders is not None and theirs.orders is not None:
-        found += compare_orders(ours.orders, theirs.orders, found)
+        found += compare_orders(ours.orders, theirs.orders, found, recon_corrections.agreed_less(mine, other))
     found += _still_standing(standing, found, ours, theirs)
     result = _compare_books(ours, theirs, day, found)
     breaks = tuple(sorted(result.breaks, key=lambda each: each.key))

@@ -1,16 +1,18 @@
 """Orders of ours against the broker's book: lost ones, unknown ones, and those that ended differently.
 
-Invariant: a difference that the executions of the order already tell is not told a second time.
+Invariant: a difference that the executions of the order already tell is not told a second time; where both sides took
+an execution back alike, an order may count it on one side and not on the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import polars as pl
 
-from backend.tradingbot.ops.recon_breaks import FoundBreak, shown
+from backend.tradingbot.ops.recon_breaks import ZERO, FoundBreak, shown
 from backend.tradingbot.ops.recon_frames import ORDERS, frame, from_text
 from backend.tradingbot.ops.recon_kinds import BreakKind
 
@@ -26,9 +28,10 @@ _NOTHING_THERE = ("never_arrived", "denied", "rejected")
 
 
 def compare_orders(
-    ours: pl.DataFrame, theirs: pl.DataFrame, execution_breaks: Iterable[FoundBreak]
+    ours: pl.DataFrame, theirs: pl.DataFrame, execution_breaks: Iterable[FoundBreak], less: Mapping[str, Decimal]
 ) -> list[FoundBreak]:
-    """Breaks of kind ``order_status``, ``missing_at_broker`` and ``missing_internal``, sorted by subject."""
+    """Breaks of kind ``order_status``, ``missing_at_broker`` and ``missing_internal``, sorted by subject. ``less`` is
+    what both sides took back of an order's executions, by the broker's id of the order."""
     told = _told(execution_breaks)
     joined = _joined(ours, theirs)
     found: list[FoundBreak] = []
@@ -41,7 +44,7 @@ def compare_orders(
             None
         }:
             continue
-        one = _order_break(row)
+        one = _order_break(row, less.get(row["order_id"] or "", ZERO))
         if one is not None:
             found.append(one)
     return sorted(found, key=lambda each: each.key)
@@ -86,7 +89,7 @@ def _joined(ours: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([by_id.select(columns), by_client.select(columns)])
 
 
-def _order_break(row: Mapping[str, Any]) -> FoundBreak | None:
+def _order_break(row: Mapping[str, Any], less: Decimal) -> FoundBreak | None:
     mine = {name: row[name] for name in ORDERS} if row["status"] is not None else None
     other = {name: row[f"{name}_theirs"] for name in ORDERS} if row["status_theirs"] is not None else None
     if mine is None:
@@ -94,10 +97,11 @@ def _order_break(row: Mapping[str, Any]) -> FoundBreak | None:
     if other is None:
         return _lost(mine)
     here, there = _meaning(mine["status"]), _meaning(other["status"])
-    if here == there and mine["filled_qty"] == other["filled_qty"]:
+    alike = mine["filled_qty"] == other["filled_qty"] or abs(other["filled_qty"] - mine["filled_qty"]) == abs(less)
+    if here == there and alike:
         return None
     differing = {"status": f"{mine['status']} here, {other['status']} at the broker"} if here != there else {}
-    if mine["filled_qty"] != other["filled_qty"]:
+    if not alike:
         differing["filled_qty"] = str(other["filled_qty"] - mine["filled_qty"])
     return FoundBreak(
         BreakKind.ORDER_STATUS, _subject(mine), mine["symbol"], shown(mine), shown(other), differing,
