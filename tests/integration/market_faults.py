@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 from backend.tradingbot.brokers.answers import BrokerFillActivity
-from backend.tradingbot.data.calendar import previous_session
+from backend.tradingbot.data.calendar import next_session, previous_session
 from backend.tradingbot.models import Order
 from tests.integration.market_broker import Happening, Market
 from tests.integration.recon_house import D, noon
@@ -346,7 +346,12 @@ def equity_off(house: Market, day: date, _: str) -> Planted:
     def right(house: Market, _: date) -> None:
         house.equity_error = D(0)
 
-    return Planted((("cash", "pnl unexplained"),), next_statement=right, again=(("cash", "pnl unexplained"),))
+    after = (("cash", unexplained(next_session(day).date)),)
+    return Planted((("cash", unexplained(day)),), next_statement=right, again=after)
+
+
+def unexplained(day: date) -> str:
+    return f"pnl unexplained {day}"
 
 
 # -- orders

@@ -21,7 +21,7 @@ from backend.tradingbot.services import break_workflow as work
 from backend.tradingbot.services import journal
 from backend.tradingbot.services.orders import hot_state
 from tests.integration.market_broker import SYMBOLS, Market
-from tests.integration.market_faults import BOOKS_SPOILED, FAULTS, Planted
+from tests.integration.market_faults import BOOKS_SPOILED, FAULTS, Planted, unexplained
 from tests.integration.recon_house import D
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -34,13 +34,14 @@ def sessions(last: date = LAST) -> list[date]:
 
 class Month:
     """One account from day to day. ``plan`` says which faults come on which day; ``waiting`` are the planted faults
-    that no run has cleared yet."""
+    that no run has cleared yet, ``found_again`` what the newest complete run found besides."""
 
     def __init__(self, number: int, seed: int, plan: dict[date, list[str]]) -> None:
         self.house = Market(f"acc{number}", seed=seed, with_fees=number % 2 == 0)
         self.random = random.Random(seed * 31 + 7)
         self.plan = plan
         self.waiting: list[Planted] = []
+        self.found_again: set[tuple[str, str]] = set()
 
     def day(self, day: date) -> None:
         house = self.house
@@ -79,13 +80,14 @@ class Month:
 
     def _close(self, day: date, planted: list[Planted], carried: list[Planted]) -> None:
         house, again = self.house, {key for each in carried for key in each.again}
+        before, self.found_again = self.found_again, again
         raw = house.statement(day)
         spoiled = next((each for each in planted if each.content), None)
         house.after_close(day)
         self._ticks()
         if spoiled is not None:
             self._spoiled(day, raw, spoiled)
-            self._expect(day, set(spoiled.found) | keys_of(carried))
+            self._expect(day, set(spoiled.found) | keys_of(carried) | before)
             planted = [each for each in planted if each is not spoiled]
             house.clock.at += timedelta(hours=14)
         house.upload(day, raw)
@@ -93,7 +95,7 @@ class Month:
         assert run.state == "completed", (day, self.plan[day], run.failure)
         expected = keys_of(planted) | again
         self._expect(day, expected)
-        self._proofs(run, "pnl unexplained" in {subject for _, subject in expected})
+        self._proofs(run, ("cash", unexplained(day)) in expected)
         self._once_more(run)
         for each in planted:
             self._people(each) if each.people else self.waiting.append(each)

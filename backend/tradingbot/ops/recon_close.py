@@ -72,6 +72,7 @@ class Inputs:
     ``originals`` are executions of earlier days that the broker's corrections may be about, ``options`` the options'
     states at the close, ``days`` the calendar days since the close before."""
 
+    session: date
     ours: Books
     theirs: Books
     movements: pl.DataFrame
@@ -102,7 +103,7 @@ def close_day(opening: Closing, day: Inputs, result: DayResult) -> ClosedDay:
         ours=(*_proofs(opening.ours, day.movements, entries, ours),),
         theirs=(*_proofs(opening.theirs, *_their_movements(result, day), theirs),),
         equity=proof, unexplained=unexplained, pnl=pnl, closing=closing,
-        breaks=_unexplained_break(unexplained, day.tolerances), options=_option_lines(opening, day, pnl),
+        breaks=_unexplained_break(unexplained, day), options=_option_lines(opening, day, pnl),
     )  # fmt: skip
 
 
@@ -189,13 +190,14 @@ def _equity(
     return proof, (proof.unexplained - (value - opening.effects_value)).quantize(CENT)
 
 
-def _unexplained_break(unexplained: Decimal | None, tolerances: Tolerances) -> tuple[FoundBreak, ...]:
-    if unexplained is None or abs(unexplained) <= tolerances.unexplained_pnl:
+def _unexplained_break(unexplained: Decimal | None, day: Inputs) -> tuple[FoundBreak, ...]:
+    """One a session: what is left over on another day is another difference."""
+    if unexplained is None or abs(unexplained) <= day.tolerances.unexplained_pnl:
         return ()
     told = f"the broker's equity moved by {plain(unexplained)} more than cash, positions and marks say"
     return (
         FoundBreak(
-            BreakKind.CASH, "pnl unexplained", difference={"equity": str(plain(unexplained))},
+            BreakKind.CASH, f"pnl unexplained {day.session}", difference={"equity": str(plain(unexplained))},
             explanation=f"{told}: check the marks, the accruals and the broker's equity", value=abs(unexplained),
         ),
     )  # fmt: skip

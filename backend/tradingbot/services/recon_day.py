@@ -103,7 +103,8 @@ def compare(
         return Compared(statements, cut, ledger, start, result, None)
     names = {*marks, *(symbol for _, symbol in start.pnl.lots), *ledger.movements["symbol"]}
     inputs = Inputs(
-        ours, theirs, ledger.movements, ledger.entries, marks, _multipliers(theirs, ledger, start), policy.tolerances,
+        session, ours, theirs, ledger.movements, ledger.entries, marks, _multipliers(theirs, ledger, start),
+        policy.tolerances,
         fees.left(_charged(theirs), policy.tolerances),
         pl.concat([day.carried_theirs, day.earlier]),  # as the broker had told it, else as we have it
         option_states(names, marks, session, account.session_calendar, cut, kept.options),
