@@ -178,6 +178,18 @@ def _clear(
         row.closed_at, row.closed_by, row.updated_at, row.cleared_session = now, RECONCILIATION, now, session
         changes.changed.append(row)
         changes.note(row, "cleared", before, why)
+    _explain_earlier(changes, account, keys, session)
+
+
+def _explain_earlier(changes: Changes, account: Account, keys: set[tuple[str, str]], session: date) -> None:
+    """What a later session has cleared and this one, run again, does not find any more is explained here already: both
+    sides of it are in this session, and the later one, run anew after it, must not begin with one side of it alone."""
+    rows = Break.objects.filter(account=account, opened_by=RECONCILIATION, closed_by=RECONCILIATION)
+    for row in rows.filter(status=BreakStatus.CLOSED, session__lte=session, cleared_session__gt=session):
+        looked_at = row.kind != BreakKind.STALE_OR_INCOMPLETE_SOURCE and not row.subject.startswith(STATE_SUBJECTS)
+        if looked_at and (row.kind, row.subject) not in keys:
+            row.cleared_session = session
+            changes.changed.append(row)
 
 
 def _event(row: Break, kind: str, before: str, reason: str, actor: str, now: datetime) -> BreakEvent:
