@@ -154,10 +154,12 @@ class Market(House):
     # -- the statement
 
     def charge_fees(self, day: date, factor: int = 1) -> None:
-        """Fees of earlier days are charged, rounded up to a cent a day."""
+        """Fees of earlier days are charged, rounded up to a cent a day; what is earned late, on a line of its own."""
         for earned in sorted(each for each in self.fees_due if each < day):
             amount = -(self.fees_due.pop(earned).quantize(D("0.01"), "ROUND_UP") * factor)
-            self.other("FEE", f"fee {earned} on {day}", amount, date=str(day), description=f"fees on {earned}")
+            self.number += 1
+            name = f"fee {earned} on {day} {self.number}"
+            self.other("FEE", name, amount, date=str(day), description=f"fees on {earned}")
 
     def statement(self, day: date, **changes: Any) -> bytes:
         """The broker's statement of ``day``, and a fresh sheet for the next one."""
