@@ -94,7 +94,7 @@ def test_the_row_is_written_once_and_a_database_that_has_no_table_yet_stops_noth
     builds.note_build(connection)
     assert BuildStamp.objects.filter(pk=build_stamp()).count() == 1
     monkeypatch.setattr(builds, "_noted", set())
-    monkeypatch.setattr(builds, "NOTE", builds.NOTE.replace("tradingbot_buildstamp", "not_there"))
+    monkeypatch.setattr(builds, "IS_MIGRATED", builds.IS_MIGRATED.replace("tradingbot_buildstamp", "not_there"))
     builds.note_build_on_connect(connection)
     assert builds._noted == set()
     monkeypatch.undo()

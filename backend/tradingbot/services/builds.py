@@ -14,7 +14,6 @@ import structlog
 from django.conf import settings
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.utils import ProgrammingError
 
 from backend.tradingbot.infra.build_info import build_facts, build_stamp, version_info
 
@@ -25,14 +24,22 @@ INSERT INTO tradingbot_buildstamp (stamp, build_id, build_timestamp, dirty, lock
   python_version, platform, first_seen_at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (stamp) DO NOTHING
 """
+IS_MIGRATED = "SELECT to_regclass('tradingbot_buildstamp') IS NOT NULL"
 _noted: set[tuple[Any, str]] = set()
 
 
+class NotMigrated(Exception):
+    """The database has no table of builds: it is not migrated yet, or is another one."""
+
+
 def note_build(connection: BaseDatabaseWrapper) -> None:
-    """Write the running build's row by ``connection`` when it is not there."""
+    """Write the running build's row by ``connection`` when it is not there. Raises NotMigrated."""
     known, facts = version_info(), build_facts()
     values = [*facts.values(), json.dumps(settings.TRADINGBOT.public()), known["python_version"]]
     with connection.cursor() as cursor:
+        cursor.execute(IS_MIGRATED)  # asked, not tried: the log of a first start shows no error that is none
+        if cursor.fetchone() == (False,):
+            raise NotMigrated
         cursor.execute(NOTE, [build_stamp(), *values, known["platform"][:160], datetime.now(UTC)])
 
 
@@ -43,7 +50,7 @@ def note_build_on_connect(connection: BaseDatabaseWrapper, **_: Any) -> None:
         return
     try:
         note_build(connection)
-    except ProgrammingError:  # the database is not migrated yet, or is another one
+    except NotMigrated:
         return
     except Error as error:
         log.warning("build_not_noted", problem=str(error).strip()[:200])
