@@ -155,8 +155,8 @@ class Saboteur:
         for point in WORKER_POINTS:
             yield self._at(point, Action.KILL, "worker")
         yield self._kill("web-worker", "")
-        for part in ("web", "worker", "beat", "stream"):
-            if part != "stream" or self.house.processes("stream"):
+        for part in ("web", "worker", "notifier", "beat", "stream"):
+            if self.house.processes(part):
                 yield self._kill(part, part)
 
     def _singles(self) -> Iterator[Step]:

@@ -38,6 +38,8 @@ SETTINGS = {
     "POLL_SECONDS": "1",
 }
 
+NOTIFIER = "notifier@%h"
+
 
 class HouseError(RuntimeError):
     """The house did not do what a test needs of it; the message says what, and where its log is."""
@@ -126,7 +128,7 @@ class House:
         return requests.request(method, f"{self.broker_url}{path}", json=body, headers=headers, timeout=10)
 
     def processes(self, part: str) -> list[int]:
-        """The pids of ``web`` (gunicorn's master), ``web-worker``, ``worker``, ``beat``, ``stream`` or ``paperbroker``.
+        """The pids of ``web`` (gunicorn's master), ``web-worker``, or another part of the stack by its name.
 
         Only processes below our own stack; a part that is just starting again may be missing.
         """
@@ -134,9 +136,14 @@ class House:
         children = children_of(self.stack.pid)
         if part == "web-worker":
             return [pid for master in self.processes("web") for pid in children_of(master)]
-        marks = {"web": "gunicorn", "paperbroker": "backend.paperbroker", "stream": "stream"}
+        marks = {
+            "web": "gunicorn",
+            "paperbroker": "backend.paperbroker",
+            "stream": "stream_trade_updates",
+            "notifier": NOTIFIER,
+        }
         found = [pid for pid in children if marks.get(part, part) in _argv(pid)]
-        return found if part != "worker" else [pid for pid in found if "notifier@%h" not in _argv(pid)]
+        return found if part != "worker" else [pid for pid in found if NOTIFIER not in _argv(pid)]
 
     def everyone(self) -> list[int]:
         """Every process below the stack."""

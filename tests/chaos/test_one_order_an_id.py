@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import defaultdict
@@ -17,13 +16,13 @@ from tests.chaos.clients import Feed, Tally
 from tests.chaos.house import House
 from tests.chaos.prepare import SYMBOLS
 
-SOAK = os.environ.get("SOAK") == "1"
-CLIENTS, IDS, TIMES = (64, 2_000, 4) if SOAK else (64, 100, 4)
+CLIENTS, TIMES = 64, 4
 
 
 @pytest.mark.stack
-@pytest.mark.timeout(1_200 if SOAK else 240)
-def test_each_id_posted_four_times_at_once_is_one_order_at_the_broker(house: House) -> None:
+@pytest.mark.timeout(1_200)
+@pytest.mark.parametrize("ids", [100, pytest.param(2_000, marks=pytest.mark.soak)])
+def test_each_id_posted_four_times_at_once_is_one_order_at_the_broker(house: House, ids: int) -> None:
     token, tally, over = house.demo["TRADINGBOT_TRADER_TOKEN"], Tally(), threading.Event()
     feed = Feed(SYMBOLS, house.url, token, tally, "once")
     house.wait_until(feed.tick, 30.0, "no tick was taken")
@@ -56,12 +55,12 @@ def test_each_id_posted_four_times_at_once_is_one_order_at_the_broker(house: Hou
 
     try:
         with ThreadPoolExecutor(CLIENTS) as pool:
-            list(pool.map(post, [number for number in range(IDS) for _ in range(TIMES)]))
+            list(pool.map(post, [number for number in range(ids) for _ in range(TIMES)]))
     finally:
         over.set()
         ticking.join()
     there = [order for order in their_books(house).orders if order.client_order_id.startswith(prefix)]
-    assert len(there) == IDS
+    assert len(there) == ids
     assert told == {order.client_order_id: {order.broker_order_id} for order in there}
     assert [order.client_order_id for order in there if order.refused_duplicates] == []
     assert {sends(house)[order.client_order_id] for order in there} == {1}
