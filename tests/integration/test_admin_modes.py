@@ -135,7 +135,8 @@ def test_asking_for_less_waits_in_the_admin_too(gateway: Gateway, broker: Broker
     row = PromotionBar.objects.get(profile="default", to_mode="live")
     entered: dict[str, Any] = {
         "min_days": "5", "min_orders": "100", "max_slippage_bps": "10", "max_fill_rate_difference": "0.2",
-        "max_hard_verdicts": "0", "max_open_breaks": "0", "second_person": "on", "reason": "quicker",
+        "max_hard_verdicts": "0", "max_open_breaks": "0", "max_open_breakers": "0", "second_person": "on",
+        "reason": "quicker",
     }  # fmt: skip
     assert "waits for a second person" in text_of(act(ann, row, "new_version", **entered))
     made = PromotionBar.objects.get(version=2)

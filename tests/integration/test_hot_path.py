@@ -115,7 +115,7 @@ def test_a_trip_between_the_decision_and_the_send_withholds_the_order(gateway, b
 def test_without_the_last_look_a_trip_comes_too_late(gateway, broker, after_the_decision, monkeypatch):
     """The control: the same trip, and nobody looks again."""
     gateway.tick()
-    monkeypatch.setattr(orders, "with_stops_of_now", lambda i, a, snapshot: (snapshot, SYSTEM_CLOCK.now()))
+    monkeypatch.setattr(orders, "with_stops_of_now", lambda i, a, s, snapshot: (snapshot, SYSTEM_CLOCK.now()))
     after_the_decision(trip)
     assert gateway.order("a").status_code == 201
     assert f"{gateway.prefix}-a" in broker.ids()
@@ -180,7 +180,7 @@ def test_of_posts_that_race_a_trip_none_is_sent_after_it_was_answered(gateway, b
 
 def test_without_the_last_look_the_race_against_a_trip_is_lost(gateway, broker, monkeypatch):
     """The control: the same race, and nobody looks again."""
-    monkeypatch.setattr(orders, "with_stops_of_now", lambda i, a, snapshot: (snapshot, SYSTEM_CLOCK.now()))
+    monkeypatch.setattr(orders, "with_stops_of_now", lambda i, a, s, snapshot: (snapshot, SYSTEM_CLOCK.now()))
     late: list[str] = []
     for attempt in range(5):  # on a busy machine the trip itself can take longer than the gap
         with monkeypatch.context() as patch:

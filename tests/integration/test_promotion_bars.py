@@ -13,6 +13,7 @@ from backend.tradingbot.models import JournalEntry, PromotionBar, StrategyBuild
 from backend.tradingbot.risk.promotion_profiles import SHIPPED
 from backend.tradingbot.services import promotion, promotion_bars
 from backend.tradingbot.services.accounts import change_strategy
+from backend.tradingbot.services.breakers import trip
 from backend.tradingbot.services.keys import create_key
 from tests.integration.conftest import Broker, Gateway
 
@@ -61,6 +62,37 @@ def test_asking_for_more_acts_at_once_and_asking_for_less_waits_for_a_second_per
     assert kinds == {"promotion_bar_set", "promotion_bar_approved"}
 
 
+def test_how_many_breakers_may_be_open_is_set_by_the_profile(gateway: Gateway, broker: Broker) -> None:
+    StrategyBuild.objects.update(mode="shadow")
+    build = StrategyBuild.objects.select_related("strategy").get()
+    about: dict[str, Any] = {"actor": "key:risk", "clock": SYSTEM_CLOCK}
+    _, second = create_key(name="second", role="risk")
+    asks = {**vars(SHIPPED["default"]["canary"]), "min_days": 0, "min_orders": 0, "max_hard_verdicts": 9}
+
+    def allow(breakers_open: int) -> Any:
+        made = put(gateway, to_mode="canary", **asks, max_open_breakers=breakers_open).json()
+        assert (made["max_open_breakers"], made["state"]) == (breakers_open, "waiting")
+        path = f"promotion-profiles/{made['id']}/approve"
+        assert gateway.call("POST", path, {"reason": "agreed"}, second).status_code == 200
+
+    def found() -> list[str]:
+        _, asked = promotion.conditions(build, clock=SYSTEM_CLOCK)
+        return [f"{one.met} {one.wanted} {one.found}" for one in asked if one.name == "open_breakers"]
+
+    asks.pop("max_open_breakers")
+    allow(0)
+    trip("firm", actor="test", reason="look", clock=SYSTEM_CLOCK)
+    assert found() == ["False at most 0 1"]
+    with pytest.raises(ConflictError, match="open_breakers: at most 0 wanted, 1 found"):
+        promotion.promote(build.strategy, "", reason="steady", **about)
+    allow(1)
+    assert found() == ["True at most 1 1"]
+    trip("strategy:mean", actor="test", reason="look", clock=SYSTEM_CLOCK)
+    assert found() == ["False at most 1 2"]
+    assert put(gateway, to_mode="canary", **asks, max_open_breakers=0).json()["state"] == "in_force"  # asks for more
+    assert found() == ["False at most 0 2"]
+
+
 def test_a_new_profile_promotes_nobody_before_a_second_person_has_approved_it(gateway: Gateway, broker: Broker) -> None:
     made = put(gateway, profile="quick", min_days=0, min_orders=0).json()
     assert made["state"] == "waiting" and promotion_bars.bar_in_force("quick", "live") is None
@@ -84,6 +116,8 @@ def test_a_strategys_profile_is_changed_only_while_all_its_builds_are_in_shadow(
         ({"second_person": False}, "second_person"),
         ({"min_days": -1}, "min_days"),
         ({"min_orders": 1.5}, "min_orders"),
+        ({"max_open_breakers": 101}, "max_open_breakers"),
+        ({"max_open_breakers": None}, "max_open_breakers"),
         ({"max_slippage_bps": -1}, "max_slippage_bps"),
         ({"max_fill_rate_difference": 1.01}, "max_fill_rate_difference"),
         ({"profile": "No such name"}, "profile"),

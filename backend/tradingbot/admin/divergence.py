@@ -14,7 +14,7 @@ from unfold.admin import ModelAdmin
 from backend.tradingbot.models import StrategyBuild
 from backend.tradingbot.ops.divergence import Divergence
 from backend.tradingbot.ops.divergence_chart import chart, figure, told
-from backend.tradingbot.selectors.evidence import divergence_by_day
+from backend.tradingbot.selectors.evidence import divergence_by_day, report_begins
 
 FIGURES = (
     ("fill_rate", "Fill rate", "%", "of the orders that were let through, how many filled whole"),
@@ -27,7 +27,7 @@ MOST_DAYS = 15
 
 
 def divergence_page(admin: ModelAdmin, request: HttpRequest, row: StrategyBuild) -> HttpResponse:
-    whole, by_day = divergence_by_day(row, row.mode_since, None)
+    whole, by_day = divergence_by_day(row, report_begins(row), None)
     chosen = _day(request.GET.get("day", ""), by_day)
     compared = whole if chosen is None else by_day[chosen]
     context: dict[str, Any] = {

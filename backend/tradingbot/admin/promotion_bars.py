@@ -38,6 +38,9 @@ class BarForm(ReasonForm):
     max_fill_rate_difference = _number(forms.FloatField, "The same of fill rates, 0.2 is 20 %. Empty: any.", False)
     max_hard_verdicts = _number(forms.IntegerField, "Hard stops of market data allowed in its symbols.")
     max_open_breaks = _number(forms.IntegerField, "Open breaks allowed in its accounts.")
+    max_open_breakers = _number(
+        forms.IntegerField, "Open breakers allowed of the firm, the strategy and its accounts together."
+    )
     second_person = forms.BooleanField(required=False, widget=UnfoldBooleanSwitchWidget())
     field_order = [*promotion_bars.FIELDS, "reason"]
 
@@ -53,7 +56,7 @@ class PromotionBarAdmin(EvidenceAdmin):
         (None, ["profile to_mode", "version badge"]),
         ("What it asks for", [
             "min_days min_orders", "max_slippage_bps max_fill_rate_difference", "max_hard_verdicts max_open_breaks",
-            "second_person loosens",
+            "max_open_breakers second_person", "loosens",
         ]),
         ("Record", ["set_by set_at", "reason", "decided_by decided_at", "decision_reason", "build_id build_stamp"]),
     ]  # fmt: skip

@@ -74,7 +74,7 @@ def shown(order: Order) -> dict[str, Any]:
         "status": str(order.status),
         "mode": order.mode,
         "broker_order_id": order.broker_order_id,
-        "placed_qty": plain(order.qty),
+        "placed_qty": "0" if order.status == Status.DENIED else plain(order.qty),
         "filled_qty": plain(order.filled_qty),
         "avg_price": plain(order.avg_price),
         "shadow": _shadow(order),

@@ -23,11 +23,13 @@ from backend.tradingbot.models import (
     StrategyHeartbeat,
     TradingState,
 )
-from backend.tradingbot.selectors.evidence import divergence_by_day
+from backend.tradingbot.selectors.evidence import divergence_by_day, report_begins
 from backend.tradingbot.services import dead_mans_switch, promotion, promotion_bars
 
 BUILD = OpenApiParameter("build_id", str, description="A registered build; without it, orders that name none.")
-SINCE = OpenApiParameter("since", str, description="RFC 3339; by default when the build's mode began.")
+SINCE = OpenApiParameter(
+    "since", str, description="RFC 3339; by default since the mode began, of a live build with the canary time before."
+)
 BUILD_AND_REASON = body("reason", build_id=TEXT, reason=REASON)
 UNTIL = OpenApiParameter("until", str, description="RFC 3339; by default now.")
 
@@ -253,7 +255,7 @@ class DivergenceReport(APIView):
         if errors:
             raise InvalidInputError(errors.errors)
         target, asked = promotion.conditions(build, clock=SYSTEM_CLOCK)
-        whole, by_day = divergence_by_day(build, since or build.mode_since, until)
+        whole, by_day = divergence_by_day(build, since or report_begins(build), until)
         report = {**whole.as_dict(), "days": [{"day": str(day), **one.as_dict()} for day, one in by_day.items()]}
         step = {"to": target, "conditions": [vars(condition) for condition in asked]}
         return JsonResponse({**shown(build), "divergence": report, "next_step": step})

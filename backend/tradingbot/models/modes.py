@@ -114,6 +114,7 @@ class PromotionBar(models.Model):
     max_fill_rate_difference = models.FloatField(null=True, blank=True, help_text="A fraction. None: not asked.")
     max_hard_verdicts = models.PositiveIntegerField(default=0)
     max_open_breaks = models.PositiveIntegerField(default=0)
+    max_open_breakers = models.PositiveIntegerField(default=0)
     second_person = models.BooleanField()
     state = models.CharField(max_length=8, choices=[(name, name) for name in BAR_STATES])
     loosens = models.BooleanField()

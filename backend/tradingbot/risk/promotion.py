@@ -22,11 +22,18 @@ class Bar:
     second_person: bool
     max_hard_verdicts: int = 0
     max_open_breaks: int = 0
+    max_open_breakers: int = 0
 
     def is_loosening(self, after: Bar) -> bool:
         """Whether ``after`` could let a step pass that this bar refuses."""
         least = ("min_days", "min_orders", "second_person")
-        most = ("max_slippage_bps", "max_fill_rate_difference", "max_hard_verdicts", "max_open_breaks")
+        most = (
+            "max_slippage_bps",
+            "max_fill_rate_difference",
+            "max_hard_verdicts",
+            "max_open_breaks",
+            "max_open_breakers",
+        )
         return any(getattr(after, name) < getattr(self, name) for name in least) or any(
             _unbounded(getattr(after, name)) > _unbounded(getattr(self, name)) for name in most
         )
@@ -78,7 +85,7 @@ def judge(bar: Bar, evidence: Evidence) -> list[Condition]:
         *(at_most(name, bound, found) for name, bound, found in bounds if bound is not None),
         at_most("hard_verdicts", bar.max_hard_verdicts, evidence.hard_verdicts),
         at_most("open_breaks", bar.max_open_breaks, evidence.open_breaks),
-        at_most("open_breakers", 0, evidence.open_breakers),
+        at_most("open_breakers", bar.max_open_breakers, evidence.open_breakers),
     ]
 
 

@@ -20,6 +20,7 @@ from backend.tradingbot.models import (
     Break,
     Breaker,
     Execution,
+    ModeChange,
     Order,
     ShadowExecution,
     ShadowOrder,
@@ -55,6 +56,28 @@ def evidence_of(build: StrategyBuild, *, clock: Clock) -> Evidence:
 def divergence(build: StrategyBuild, since: datetime, until: datetime | None, *, most: int = MOST_ORDERS) -> Divergence:
     """Shadow against real trading of a build over a span of time, by its ``most`` newest orders."""
     return _compared(_outcomes(build, since, until, most))
+
+
+def divergence_to_watch(build: StrategyBuild, *, most: int) -> Divergence:
+    """What a build that places new risk is watched by: both sides since its mode began. A live build simulates nothing
+    any more, so its real orders are held against what it simulated as a canary, right before it went live."""
+    if build.mode != "live":
+        return divergence(build, build.mode_since, None, most=most)
+    live = _compared(_outcomes(build, build.mode_since, None, most)).live
+    begun = canary_began(build)
+    before = [] if begun is None else _outcomes(build, begun, build.mode_since, most)
+    return Divergence(_compared(before).shadow, live)
+
+
+def canary_began(build: StrategyBuild) -> datetime | None:
+    """When the canary time began that a live build was promoted from; None when it was made live without one."""
+    changes = ModeChange.objects.filter(build=build, after="canary", at__lt=build.mode_since)
+    return changes.order_by("-at").values_list("at", flat=True).first()
+
+
+def report_begins(build: StrategyBuild) -> datetime:
+    """Since when a report compares by itself: since the mode began, of a live build with the canary time before it."""
+    return (canary_began(build) if build.mode == "live" else None) or build.mode_since
 
 
 def divergence_by_day(

@@ -34,7 +34,7 @@ from backend.tradingbot.selectors import modes
 from backend.tradingbot.selectors import risk_parts as parts
 from backend.tradingbot.selectors.blocks import blocks_of
 from backend.tradingbot.selectors.risk_parts import MarketReading, shared_scopes
-from backend.tradingbot.selectors.risk_sections import COMMON, SECTIONS, STOPS
+from backend.tradingbot.selectors.risk_sections import COMMON, SECTIONS, STOPS, TRUST
 
 
 @dataclass(frozen=True)
@@ -184,10 +184,16 @@ def risk_snapshot(
     )
 
 
-def with_stops_of_now(order: OrderIntent, account: Account, snapshot: RiskSnapshot) -> tuple[RiskSnapshot, datetime]:
-    """``snapshot`` with what stops trading as it stands now, and the database's clock. One statement, no lock."""
-    reading = read_sections(STOPS, order, account.pk, None, snapshot.now)
-    return replace(snapshot, **_stops(reading, order, snapshot.now)), reading.at
+def with_stops_of_now(
+    order: OrderIntent, account: Account, strategy: Strategy, snapshot: RiskSnapshot
+) -> tuple[RiskSnapshot, datetime]:
+    """``snapshot`` with what stops trading and how far the build is trusted as it stands now, and the database's clock.
+    One statement, no lock."""
+    reading = read_sections({**STOPS, **TRUST}, order, account.pk, strategy.pk, snapshot.now)
+    trust = reading.sections["trust"] or {"mode": None}
+    return replace(
+        snapshot, strategy_mode=replace(snapshot.strategy_mode, **trust), **_stops(reading, order, snapshot.now)
+    ), reading.at
 
 
 def _required_scopes(order: OrderIntent) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """The sections of the risk snapshot as SQL: each is a sub-select that gives one JSON value, money as text.
 
-``STOPS`` are the sections that are read again right before the send. ``COMMON`` comes before them: the limits that
-apply now, since how far back recent orders count is itself a limit.
+``STOPS`` and ``TRUST`` are the sections that are read again right before the send. ``COMMON`` comes before all: the
+limits that apply now, since how far back recent orders count is itself a limit.
 """
 
 from __future__ import annotations
@@ -39,6 +39,11 @@ STOPS = {
         SELECT coalesce(jsonb_agg(jsonb_build_object('symbol', symbol, 'check', check_name, 'source', source,
           'since', since, 'evidence', evidence::text) ORDER BY id), '[]')
         FROM tradingbot_datastop WHERE symbol = ANY(%(data_symbols)s) AND released_at IS NULL""",
+}
+TRUST = {
+    "trust": """
+        SELECT jsonb_build_object('mode', mode, 'withdrawn', withdrawn_at IS NOT NULL) FROM tradingbot_strategybuild
+        WHERE strategy_id = %(strategy)s AND build_id = %(strategy_build)s""",
 }
 
 EXPOSURE = {
@@ -80,10 +85,14 @@ OTHER_NAMES = """(SELECT array_agg(total::text ORDER BY place) FROM (
               unnest(name.{side}) WITH ORDINALITY AS part(figure, place)
             WHERE {mine} AND symbol <> %(symbol)s GROUP BY place) AS sums)"""
 MODE = {
-    "mode": """
+    "mode": f"""
         SELECT jsonb_build_object('mode', build.mode, 'withdrawn', build.withdrawn_at IS NOT NULL,
-          'demoted', build.demoted, 'flat', NOT EXISTS (
-            SELECT 1 FROM tradingbot_strategyexposure WHERE strategy_id = %(strategy)s AND position <> 0),
+          'demoted', build.demoted, 'flat', CASE WHEN build.demoted THEN NOT EXISTS (
+              SELECT 1 FROM tradingbot_strategyexposure WHERE strategy_id = %(strategy)s AND position <> 0)
+            AND NOT EXISTS (
+              SELECT 1 FROM tradingbot_order WHERE strategy_id = %(strategy)s AND qty > 0 AND {COUNTED}
+                AND client_order_id <> %(client_order_id)s)
+            ELSE true END,
           'allocation', trim_scale(canary_allocation)::text, 'lot', trim_scale(canary_lot)::text,
           'at_least_one_lot', canary_at_least_one_lot, 'max_orders', canary_max_orders,
           'max_notional', trim_scale(canary_max_notional)::text, 'max_loss', trim_scale(canary_max_loss)::text)

@@ -7,20 +7,22 @@ because the gates deny on it already.
 from __future__ import annotations
 
 import structlog
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.values import plain
 from backend.tradingbot.data.calendar import session_date
+from backend.tradingbot.execution.order_state import OPEN
 from backend.tradingbot.execution.routing import Mode
-from backend.tradingbot.models import Breaker, CanaryDay, StrategyBuild, StrategyExposure
-from backend.tradingbot.selectors.evidence import divergence
+from backend.tradingbot.models import Breaker, CanaryDay, Order, StrategyBuild, StrategyExposure
+from backend.tradingbot.selectors.evidence import divergence_to_watch
 from backend.tradingbot.services.canary_loss import measure_losses
 from backend.tradingbot.services.promotion import demote
 from backend.tradingbot.services.promotion_bars import bar_in_force
 
 log = structlog.get_logger(__name__)
 
+COUNTED = Q(status__in=[status.value for status in OPEN]) | Q(watch_until__isnull=False)
 FEWEST = 20
 LATELY = 2_000  # a watch comes every few seconds, and what was long ago is no reason to demote now
 FIGURES = {"slippage_bps": "max_slippage_bps", "fill_rate": "max_fill_rate_difference"}
@@ -30,7 +32,8 @@ def watch(*, clock: Clock) -> int:
     """Look at every build that places new risk; how many were demoted."""
     measure_losses(clock=clock)
     held = StrategyExposure.objects.filter(strategy=OuterRef("strategy")).exclude(position=0)
-    StrategyBuild.objects.filter(~Exists(held), demoted=True).update(demoted=False)  # flat again: its mode governs
+    works = Order.objects.filter(COUNTED, strategy=OuterRef("strategy"), qty__gt=0)  # may fill, and then it is not flat
+    StrategyBuild.objects.filter(~Exists(held), ~Exists(works), demoted=True).update(demoted=False)
     rows = StrategyBuild.objects.select_related("strategy").filter(mode__in=["canary", "live"], withdrawn_at=None)
     demoted = 0
     for build in rows:
@@ -60,7 +63,7 @@ def _diverged(build: StrategyBuild) -> tuple[str | None, str]:
     bar = bar_in_force(build.strategy.promotion_profile, Mode.LIVE)
     if bar is None:
         return None, ""
-    found = divergence(build, build.mode_since, None, most=LATELY)
+    found = divergence_to_watch(build, most=LATELY)
     for figure, bound_name in FIGURES.items():
         bound, least = getattr(bar, bound_name), found.least(figure)
         if min(getattr(side, figure).n for side in (found.shadow, found.live)) < FEWEST:

@@ -86,7 +86,7 @@ def submit_order(
         order, split = judged
         if order.status == Status.PENDING_SUBMIT and split.placed is not None:
             failpoints.hit("submit.before_send", order.client_order_id)
-            order = _send(split.placed, order, split.real, deadline, clock)
+            order = _send(split.placed, order, split, deadline, clock)
     metrics.ORDERS.labels(str(order.status), intent.strategy, order.mode).inc()
     return Submission(order, replayed=False)
 
@@ -245,13 +245,15 @@ def _replay(intent: OrderIntent, account: Account) -> Order:
     return order
 
 
-def _send(intent: OrderIntent, order: Order, snapshot: RiskSnapshot, deadline: Deadline, clock: Clock) -> Order:
+def _send(intent: OrderIntent, order: Order, split: Split, deadline: Deadline, clock: Clock) -> Order:
     """Call the broker once, with no transaction open, and record what it said.
 
     ``deadline`` is kept by the clocks of this process, up to the write to the broker's socket.
     """
-    latest, database_time = with_stops_of_now(intent, order.account, snapshot)
+    latest, database_time = with_stops_of_now(intent, order.account, order.strategy, split.real)
     verdict = evaluate(intent, latest, watch=metrics.GateWatch())
+    if not split.still_trusted(latest.strategy_mode.mode):
+        return record_answer(order, Event.DENY, _demoted(latest), cause="gateway", clock=clock)
     if not verdict.allowed:
         return record_answer(order, Event.DENY, _stopped(verdict), cause="gateway", clock=clock)
     if order.send_by is None or database_time >= order.send_by or deadline.passed():
@@ -262,6 +264,12 @@ def _send(intent: OrderIntent, order: Order, snapshot: RiskSnapshot, deadline: D
     failpoints.hit("submit.before_record", order.client_order_id)
     with metrics.stage("record"):
         return record_answer(order, event, evidence, cause="broker", clock=clock, found=found)
+
+
+def _demoted(latest: RiskSnapshot) -> dict[str, Any]:
+    """The build is trusted less than when the order was split: its new risk is withheld, nothing was sent."""
+    message = f"strategy_mode: the build was demoted to {latest.strategy_mode.mode} before the order was sent"
+    return {"code": "stopped_before_send", "message": message, "failed": ["demoted"]}
 
 
 def _stopped(verdict: Decision) -> dict[str, Any]:

@@ -30,7 +30,10 @@ from backend.tradingbot.services.locks import FIRM, lock_risk
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,15}")
 FIELDS = tuple(field.name for field in fields(Bar))
-WHOLE = {"min_days": 1_000, "min_orders": 1_000_000, "max_hard_verdicts": 1_000, "max_open_breaks": 1_000}
+WHOLE = {
+    "min_days": 1_000, "min_orders": 1_000_000, "max_hard_verdicts": 1_000, "max_open_breaks": 1_000,
+    "max_open_breakers": 100,
+}  # fmt: skip
 BOUNDS = {"max_slippage_bps": 10_000.0, "max_fill_rate_difference": 1.0}
 
 

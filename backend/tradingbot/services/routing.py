@@ -44,6 +44,14 @@ class Split:
     def shadowed(self) -> Decimal:
         return self.route.shadowed
 
+    def still_trusted(self, mode: str | None) -> bool:
+        """Whether a build that is in ``mode`` by now may still place this. What only reduces is let out in every mode;
+        a mode that is not known any more is the gate's to deny."""
+        decided = self.real.strategy_mode.mode
+        if self.snapshot.flattening or self.route.placed <= self.route.reducing or None in (mode, decided):
+            return True
+        return Mode(str(mode)).rank >= Mode(str(decided)).rank
+
     def all_shadowed(self) -> Split:
         return replace(self, placed=None, route=Route(ZERO, self.whole.qty, ZERO))
 
