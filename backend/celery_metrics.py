@@ -10,8 +10,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from celery.signals import before_task_publish, celeryd_init, task_postrun, task_prerun, task_revoked
-from prometheus_client import start_http_server
+from celery.signals import before_task_publish, task_postrun, task_prerun, task_revoked, worker_init
 
 from backend.tradingbot.infra import metrics
 
@@ -58,9 +57,9 @@ def note_expiry(request: Any = None, expired: bool = False, **_: Any) -> None:
         metrics.TASKS.labels(name, "expired" if expired else "revoked").inc()
 
 
-@celeryd_init.connect
-def tell_metrics(conf: Any = None, **_: Any) -> None:
+@worker_init.connect
+def tell_metrics(**_: Any) -> None:
     """Let Prometheus in where a port was named for it."""
-    port = conf.get("worker_metrics_port") if conf is not None else None
-    if port:
-        start_http_server(port)
+    from backend.tradingbot.services.scraping import let_scrape  # the models are there only once Django is set up
+
+    let_scrape()

@@ -175,7 +175,6 @@ SPECTACULAR_SETTINGS = {
 
 CELERY_BROKER_URL = TRADINGBOT.redis_url.get_secret_value()
 CELERY_WORKER_POOL, CELERY_WORKER_CONCURRENCY = "threads", TRADINGBOT.worker_threads
-CELERY_WORKER_METRICS_PORT = TRADINGBOT.worker_metrics_port
 # Telling people waits behind no other work: a broker that hangs holds up every thread of the worker, and just then
 # there is news. The worker takes the queue `celery`, the notifier this one; a worker without -Q takes both.
 NOTIFICATIONS = "notifications"

@@ -43,6 +43,7 @@ class Config(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     metrics_public: bool = False
     worker_metrics_port: int = Field(0, ge=0, le=65_535)
+    worker_metrics_host: str = Field("127.0.0.1", min_length=1)
     otel_exporter_otlp_endpoint: str = ""
     otel_exporter_otlp_headers: SecretStr = SecretStr("")
     otel_service_name: str = Field("tradingbot", min_length=1, max_length=80)

@@ -173,8 +173,18 @@ def test_alertmanager_takes_its_configuration(tmp_path: Path) -> None:
 def test_prometheus_scrapes_services_that_exist_at_the_ports_they_have() -> None:
     jobs = yaml.safe_load((ROOT / "ops/prometheus.yml").read_text())["scrape_configs"]
     found = {(name, sd["port"]) for job in jobs for sd in job["dns_sd_configs"] for name in sd["names"]}
-    workers = {(name, int(SERVICES[name]["environment"]["WORKER_METRICS_PORT"])) for name in ("worker", "notifier")}
+    workers = {
+        (name, int(SERVICES[name]["environment"]["WORKER_METRICS_PORT"])) for name in ("worker", "notifier", "stream")
+    }
     assert found == {("web", 8000), *workers}
+
+
+def test_every_target_is_asked_with_the_key_and_none_is_published() -> None:
+    jobs = yaml.safe_load((ROOT / "ops/prometheus.yml").read_text())["scrape_configs"]
+    assert {job["authorization"]["credentials_file"] for job in jobs} == {"/run/secrets/metrics_key"}
+    opened = {name for name, service in SERVICES.items() if "WORKER_METRICS_PORT" in service.get("environment", {})}
+    assert opened == {"worker", "notifier", "stream"}
+    assert not [name for name in opened if SERVICES[name].get("ports")]
 
 
 def test_each_queue_is_taken_by_one_kind_of_worker() -> None:

@@ -18,6 +18,7 @@ from rest_framework.views import APIView
 from backend.tradingbot.api.authentication import caller
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.selectors.metrics import StateCollector
+from backend.tradingbot.services.scraping import SCRAPERS
 
 LOOKS, PAUSE_SECONDS = 5, 0.02
 
@@ -29,7 +30,7 @@ class MayScrape(BasePermission):
         if settings.TRADINGBOT.metrics_public:
             return True
         if request.user:
-            caller(request).need_role("viewer", "risk", "admin")
+            caller(request).need_role(*SCRAPERS)
         return bool(request.user)
 
 

@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.services.data_stream import run_stream
+from backend.tradingbot.services.scraping import let_scrape
 
 
 class Command(BaseCommand):
@@ -23,4 +24,5 @@ class Command(BaseCommand):
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
+        let_scrape()
         run_stream(url, stop, clock=SYSTEM_CLOCK)

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
+from backend.tradingbot.services.scraping import let_scrape
 from backend.tradingbot.services.stream import listen
 
 
@@ -17,4 +18,5 @@ class Command(BaseCommand):
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
+        let_scrape()
         listen(stop, clock=SYSTEM_CLOCK)
