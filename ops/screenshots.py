@@ -12,11 +12,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlencode
 
 from playwright.sync_api import Page, sync_playwright
 from rich.console import Console
 
+from ops.demo import day
 from ops.demo.stage import Stage, Surprise, open_stage
 from ops.system_packages import PROGRAMS
 
@@ -69,10 +72,13 @@ def signed_in(stage: Stage, **look: object) -> Iterator[Page]:
 def picture(page: Page, folder: Path, name: str, *, whole: bool = False) -> None:
     """One picture; ``whole`` shows the page to its end, as far as that is of use."""
     page.wait_for_timeout(400)
-    height = min(page.evaluate("document.documentElement.scrollHeight"), TALLEST) if whole else None
-    width = page.viewport_size["width"] if page.viewport_size else DESK["width"]
-    clip = None if height is None else {"x": 0, "y": 0, "width": width, "height": height}
-    page.screenshot(path=folder / f"{name}.png", full_page=whole, clip=clip)  # type: ignore[arg-type]
+    window = page.viewport_size or DESK
+    if whole:  # in a window of the page's height, so that bars which stick to its edges stay there
+        height = max(page.evaluate("document.documentElement.scrollHeight"), window["height"])
+        page.set_viewport_size({"width": window["width"], "height": min(height, TALLEST)})
+        page.wait_for_timeout(200)
+    page.screenshot(path=folder / f"{name}.png")
+    page.set_viewport_size(window)
     print(f"{name}.png {(folder / f'{name}.png').stat().st_size // 1024} KiB", flush=True)
 
 
@@ -89,7 +95,6 @@ LISTS = {  # pages that are pictured as they are, by their address
     "data-quality": "feed/",
     "breaks": "break/",
     "strategies": "strategy/",
-    "api-keys": "apikey/",
     "orders": "order/",
     "recon-runs": "reconrun/",
     "notifications": "notification/",
@@ -104,29 +109,98 @@ def take(stage: Stage, folder: Path) -> None:
         picture(page, folder, "order", whole=True)
         open_first(page, stage, "order", "?q=too-large")
         picture(page, folder, "order-refused", whole=True)
+        take_limits(page, stage, folder)
+        take_the_books(page, stage, folder)
+        take_strategies(page, stage, folder)
+        take_keys(page, stage, folder)
         for name, address in LISTS.items():
             page.goto(f"{stage.url}/admin/tradingbot/{address}")
             picture(page, folder, name)
-        stop_things(stage)
-        page.goto(f"{stage.url}/admin/")
-        page.locator("#cr-stops .stop").first.wait_for()
-        picture(page, folder, "overview-stopped", whole=True)
-        open_first(page, stage, "breaker", "?q=account:demo")
-        picture(page, folder, "breaker", whole=True)
-        open_first(page, stage, "account")
-        picture(page, folder, "account")
-        page.goto(f"{stage.url}/admin/tradingbot/killswitchrun/pull/?scope=account:demo")
-        picture(page, folder, "kill-switch", whole=True)
-        page.locator("#kill-reason").fill("fire drill")
-        page.locator("button[value=cancel]").click()
-        page.locator("#cr-run", has_text="done: nothing is open").wait_for(timeout=60_000)
-        picture(page, folder, "kill-switch-run", whole=True)
+        take_stops(page, stage, folder)
     with signed_in(stage, color_scheme="dark") as page:
         page.locator("#cr-stops .stop").first.wait_for()
         picture(page, folder, "overview-dark", whole=True)
+        open_exposure(page, stage)
+        picture(page, folder, "exposure-dark", whole=True)
     with signed_in(stage, viewport=PHONE) as page:
         page.locator("#cr-stops .stop").first.wait_for()
         picture(page, folder, "overview-phone", whole=True)
+        open_exposure(page, stage)
+        picture(page, folder, "exposure-phone", whole=True)
+        page.goto(f"{stage.url}/admin/second-factor/set-up/")
+        picture(page, folder, "second-factor-phone", whole=True)
+
+
+def take_limits(page: Page, stage: Stage, folder: Path) -> None:
+    """One limit tightened twice and asked back up, so that it has a history and waits for its second person."""
+    begun = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    for value, why in (("9000", "a thin session"), ("6000", "thinner still"), ("8000", "volume is back")):
+        body = {"scope": "account:demo", "kind": "order_qty_max", "value": value, "reason": why}
+        stage.call("POST", "limits", body, who="RISK").raise_for_status()
+    body = {"scope": "account:demo", "kind": "position_long_max", "value": "15000", "reason": "a thin session"}
+    stage.call("POST", "limits", body, who="RISK").raise_for_status()
+    open_first(page, stage, "limitversion", "?q=order_qty_max")
+    picture(page, folder, "limit-history")
+    page.goto(f"{stage.url}/admin/tradingbot/limitversion/differences/?{urlencode({'since': begun})}")
+    picture(page, folder, "limit-differences")
+    open_exposure(page, stage)
+    picture(page, folder, "exposure", whole=True)
+    open_exposure(page, stage, "?strategy=demo&symbol=AAPL&side=buy&qty=9000&limit_price=&time_in_force=day#what-if")
+    picture(page, folder, "exposure-what-if")
+
+
+def open_exposure(page: Page, stage: Stage, query: str = "") -> None:
+    """By the way that a person goes: the account's name on the overview."""
+    page.goto(f"{stage.url}/admin/")
+    address = page.locator("#cr-accounts a[id^=account-]").first.get_attribute("href")
+    page.goto(f"{stage.url}{address}{query}")
+
+
+def take_the_books(page: Page, stage: Stage, folder: Path) -> None:
+    """The broker's statement is compared; a file with a fill at another price makes a break."""
+    day.statement(stage)
+    day.planted_break(stage)
+    open_first(page, stage, "break", "?kind__exact=price")
+    picture(page, folder, "break", whole=True)
+
+
+def take_strategies(page: Page, stage: Stage, folder: Path) -> None:
+    """A new build in shadow, with the evidence that it has and lacks for its next step."""
+    stage.call("POST", "strategies/demo/builds", {"build_id": "nightly-7"}).raise_for_status()
+    for number in range(4):
+        stage.tick("AAPL", f"190.0{number}")
+        side = "sell" if number % 2 else "buy"
+        stage.order(f"nightly-{number}", qty="5", side=side, build="nightly-7")
+    open_first(page, stage, "strategybuild", "?q=nightly-7")
+    picture(page, folder, "promotion", whole=True)
+
+
+def take_keys(page: Page, stage: Stage, folder: Path) -> None:
+    page.goto(f"{stage.url}/admin/tradingbot/apikey/add/")
+    page.locator("input[name=name]").fill("night-desk")
+    page.locator("select[name=role]").select_option("risk")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_text("night-desk").first.wait_for()
+    picture(page, folder, "api-key-new")
+    page.goto(f"{stage.url}/admin/tradingbot/apikey/")
+    picture(page, folder, "api-keys")
+
+
+def take_stops(page: Page, stage: Stage, folder: Path) -> None:
+    stop_things(stage)
+    page.goto(f"{stage.url}/admin/")
+    page.locator("#cr-stops .stop").first.wait_for()
+    picture(page, folder, "overview-stopped", whole=True)
+    open_first(page, stage, "breaker", "?q=account:demo")
+    picture(page, folder, "breaker", whole=True)
+    open_first(page, stage, "account")
+    picture(page, folder, "account")
+    page.goto(f"{stage.url}/admin/tradingbot/killswitchrun/pull/?scope=account:demo")
+    picture(page, folder, "kill-switch", whole=True)
+    page.locator("#kill-reason").fill("fire drill")
+    page.locator("button[value=cancel]").click()
+    page.locator("#cr-run", has_text="done: nothing is open").wait_for(timeout=60_000)
+    picture(page, folder, "kill-switch-run", whole=True)
 
 
 def main() -> int:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
-from backend.tradingbot.models import JournalEntry, KillSwitchRun, TradingState
+from backend.tradingbot.models import JournalEntry, KillSwitchRun, Order, Position, TradingState
 from backend.tradingbot.services import kill_switch
 from tests.browser.browsing import PHONE
 from tests.browser.shots import shot
+from tests.integration.test_kill_switch import hold
 
 RESTING = {"type": "limit", "limit_price": "90.00", "qty": "1"}
+
+
+def until(run, reached, passes=40):
+    """Pass after pass, as beat does."""
+    for _ in range(passes):
+        kill_switch.advance(run.token, clock=SYSTEM_CLOCK)
+        if reached():
+            return
+    raise AssertionError(f"not reached in {passes} passes")
 
 
 def advance_until_done(passes=40):
@@ -57,7 +69,10 @@ def test_it_is_on_every_page_and_cancels_what_is_open_with_one_click(sign_in, ho
     assert house.order("c", **RESTING).status_code == 422
 
 
-def test_flattening_needs_the_scope_typed_and_a_reason(sign_in, house):
+def test_flattening_needs_the_scope_typed_and_a_reason_and_is_followed_until_flat(sign_in, house, broker, settings):
+    settings.TRADINGBOT = settings.TRADINGBOT.model_copy(update={"flatten_slice_value": Decimal(600)})
+    hold(house, broker, "bought")
+    house.order("rest", **RESTING).raise_for_status()
     visitor = sign_in("risk", viewport=PHONE)
     page = visitor.open("/admin/tradingbot/killswitchrun/pull/?scope=account:main")
     visitor.need_no_sideways_scroll()
@@ -74,7 +89,27 @@ def test_flattening_needs_the_scope_typed_and_a_reason(sign_in, house):
     page.locator("#kill-flatten-reason").fill("out of it all")
     page.get_by_role("button", name="flatten").click()
     page.locator("#cr-run", has_text="with flattening").wait_for()
-    assert KillSwitchRun.objects.get().reason == "out of it all"
+    run = KillSwitchRun.objects.get()
+    assert run.reason == "out of it all"
+    shown, results = page.locator("#cr-run"), page.locator("#cr-results")
+    until(run, lambda: Order.objects.filter(strategy__code="flatten").exists())
+    page.locator("#cr-run", has_text="1 position not flat").wait_for()
+    page.locator("#cr-results", has_text="main AAPL").wait_for()
+    assert "left, last" in results.inner_text()
+    shot(page, "kill-switch-flattening-phone")
+    until(run, lambda: KillSwitchRun.objects.get().finished_at is not None)
+    page.locator("#cr-run", has_text="done: nothing is open").wait_for()
+    assert "0 positions not flat" in shown.inner_text()
+    assert "The scope stays halted until a person re-activates it." in shown.inner_text()
+    told = [line.inner_text().split() for line in results.locator("tbody tr").all()]
+    flatten = [words for words in told if "flatten" in words]
+    assert [words[-2:] for words in flatten] == [["filled", "6"], ["filled", "4"]]
+    assert [words[-2:] for words in told if "cancel" in words] == [["canceled", "0"]]
+    assert "Positions to be flattened" not in results.inner_text()
+    assert Position.objects.get().qty == 0
+    visitor.need_no_sideways_scroll()
+    visitor.need_accessible()
+    shot(page, "kill-switch-flat-phone")
 
 
 def test_who_may_not_trip_neither_sees_it_nor_gets_there(sign_in, house):

@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.urls import reverse
 
+from backend.tradingbot.admin.limit_differences import way
 from backend.tradingbot.models import DisabledPattern, LimitVersion
 from backend.tradingbot.services.accounts import create_account, create_strategy
 
@@ -77,3 +78,60 @@ def test_a_disabled_pattern_is_enabled_by_name(client, row):
     assert act(client, pattern, "enable", reason="mended").status_code == 302
     pattern.refresh_from_db()
     assert (pattern.enabled_by, pattern.reason) == ("admin:ann", "mended")
+
+
+def test_a_limits_page_tells_every_version_with_what_it_changed(client, row):
+    sign_in(client, "ann", "set_limit")
+    act(client, row, "new_value", value="50", reason="a calmer day")
+    act(client, row, "new_value", value="60000", reason="more again")
+    page = client.get(reverse("admin:tradingbot_limitversion_change", args=[row.pk]))
+    told = [
+        (line["before"], line["value"], line["change"], line["since"] == "the start")
+        for line in page.context["history"]
+    ]
+    assert told == [
+        ("50", "60,000", "would loosen", False),
+        (told[2][1], "50", "tightened", False),
+        ("-", told[2][1], "-", True),
+    ]
+    assert "a calmer day" in page.text and "1, this one" in page.text
+
+
+def test_what_changed_between_two_moments_is_shown_with_who_and_which_way(client, row):
+    sign_in(client, "ann", "set_limit")
+    act(client, row, "new_value", value="50", reason="a calmer day")
+    address = reverse("admin:tradingbot_limitversion_differences")
+    page = client.get(address, {"since": "2020-01-01 00:00"})
+    lines = {(line.scope, line.kind): line for line in page.context["differences"]}
+    assert all(line.change == "new" for line in lines.values())
+    since = LimitVersion.objects.order_by("set_at").first().set_at
+    between = since + (newest().set_at - since) / 2
+    page = client.get(address, {"since": between.isoformat()})
+    (line,) = page.context["differences"]
+    assert (line.kind, line.after, line.change, line.version.set_by) == (
+        "order_qty_max",
+        "50",
+        "tightened",
+        "admin:ann",
+    )
+    assert "1 limit differs" in page.text and "a calmer day" in page.text
+    before = client.get(address, {"since": "2020-01-01", "until": "2020-01-02"})
+    assert before.context["differences"] == [] and "No limit in force differs" in before.text
+    assert client.get(address, {"since": "tomorrow"}).status_code == 422
+    assert client.get(address, {"since": "2030-01-01", "until": "2029-01-01"}).status_code == 422
+    client.force_login(User.objects.create_user("eve", is_staff=True))
+    assert client.get(address).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after", "expected"),
+    [
+        ("order_qty_max", 10, 5, "tightened"),
+        ("order_qty_max", 5, 10, "loosened"),
+        ("duplicate_window_seconds", 5, 10, "tightened"),
+        ("order_qty_max", None, 1, "new"),
+        ("order_qty_max", 1, None, "taken away"),
+    ],
+)
+def test_which_way_a_limit_went_depends_on_its_kind(kind, before, after, expected):
+    assert way(kind, before, after) == expected

@@ -48,7 +48,7 @@ PAGES = {
     "search": ALL, "toggle_sidebar": ALL, "overview": ALL,
     "tradingbot_feed_symbol": ALL, "tradingbot_strategybuild_divergence": ALL,
     "second_factor": ALL, "second_factor_set_up": ALL, "tradingbot_journalentry_search_entries": ALL,
-    "tradingbot_account_exposure": ALL,
+    "tradingbot_account_exposure": ALL, "tradingbot_limitversion_differences": ALL,
     "tradingbot_killswitchrun_progress": NOBODY,  # there is no run 0, and that is not told either
 }  # fmt: skip
 

@@ -30,7 +30,7 @@ from backend.tradingbot.core.parsing import parse_order
 from backend.tradingbot.core.values import OrderIntent, plain
 from backend.tradingbot.models import Account, Strategy
 from backend.tradingbot.risk.gates import Decision
-from backend.tradingbot.risk.stress import CELLS, DAYS, SPOTS, VOLATILITIES
+from backend.tradingbot.risk.stress import CELLS, DAYS, SPOTS, VOLATILITIES, Cell
 from backend.tradingbot.selectors.utilisation import exposure_of
 from backend.tradingbot.services.orders import check_order, hot_state
 
@@ -45,6 +45,7 @@ SAYS = {
     "beta_exposure": "Beta-weighted value",
 }
 SHADES = 4
+WHOLE_FROM = 1_000  # a cell of the grid is an estimate: from here on its cents say nothing
 
 
 @dataclass(frozen=True)
@@ -234,16 +235,21 @@ def stress_table(stress: Mapping[str, Any]) -> dict[str, Any]:
     profits = [Decimal(cell["profit"]) for cell in stress["cells"]]
     largest = max((abs(profit) for profit in profits), default=Decimal(0))
     worst = stress["worst"]["cell"]
+    named = {cell.name: cell for cell in CELLS}
     cells = {
         (cell.spot, cell.volatility, cell.days): _cell(profit, largest, said["cell"] == worst and profit < 0)
         for cell, profit, said in zip(CELLS, profits, stress["cells"], strict=True)
     }
     columns = [(volatility, days) for volatility in VOLATILITIES for days in DAYS]
     return {
-        "worst_cell": worst,
-        "columns": [f"volatility {volatility - 1:+.0%}, {_days(days)}" for volatility, days in columns],
+        "worst_cell": worst if worst not in named else _in_words(named[worst]),
+        "columns": [f"vol. {volatility - 1:+.0%}, {_days(days)}" for volatility, days in columns],
         "rows": [(f"{spot:+.0%}", [cells[spot, *column] for column in columns]) for spot in SPOTS],
     }
+
+
+def _in_words(cell: Cell) -> str:
+    return f"price {cell.spot:+.0%}, volatility {cell.volatility - 1:+.0%}, {_days(cell.days)}"
 
 
 def _days(days: int) -> str:
@@ -255,4 +261,5 @@ def _cell(profit: Decimal, largest: Decimal, worst: bool) -> StressCell:
         return StressCell("0", "even", "", worst)
     level = min(SHADES, 1 + int(abs(profit) / largest * SHADES))
     kind, triangle = ("loss", "\u25bc") if profit < 0 else ("gain", "\u25b2")
-    return StressCell(amount(str(profit)), f"{kind}-{level}", triangle * level, worst)
+    shown = amount(str(round(profit) if abs(profit) >= WHOLE_FROM else profit))
+    return StressCell(shown, f"{kind}-{level}", triangle * level, worst)

@@ -107,7 +107,9 @@ class KillSwitchRunAdmin(EvidenceAdmin):
         if request.method == "POST" and form.is_valid():
             try:
                 run = pull(request, form)
-                messages.success(request, f"{run.scope} is halted; its open orders are being cancelled.")
+                closed = " and its positions closed" if run.flatten else ""
+                what = f"its open orders are being cancelled{closed}"
+                messages.success(request, f"{run.scope} is halted; {what}.")
                 return HttpResponseRedirect(reverse("admin:tradingbot_killswitchrun_change", args=[run.pk]))
             except TradingbotError as error:
                 show_refusal(form, error)

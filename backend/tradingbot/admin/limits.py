@@ -6,6 +6,7 @@ Setting, approving, refusing and enabling ask for a reason and call one service;
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
@@ -19,7 +20,8 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from backend.tradingbot.admin.asking import ReasonForm, ask
 from backend.tradingbot.admin.evidence import EvidenceAdmin, actor_of, may
-from backend.tradingbot.admin.rendering import label
+from backend.tradingbot.admin.limit_differences import differences_page
+from backend.tradingbot.admin.rendering import grouped, label
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.core.errors import FieldErrors, InvalidInputError
 from backend.tradingbot.core.parsing import parse_decimal
@@ -34,10 +36,13 @@ from backend.tradingbot.models import (
     StrategyExposure,
     VolatilityLevel,
 )
+from backend.tradingbot.risk.limits import KINDS
+from backend.tradingbot.selectors.limits import limit_history
 from backend.tradingbot.services.limits import decide_limit, set_limit
 from backend.tradingbot.services.permits import enable_pattern
 
 SET_LIMIT, ENABLE = "tradingbot.set_limit", "tradingbot.enable_pattern"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # what an account was made with holds for every order before it, too
 STATES = {"in_force": "success", "waiting": "warning", "refused": "danger"}
 
 
@@ -61,23 +66,59 @@ def _found(admin_class: Any, request: HttpRequest, model: type[Model], object_id
 
 @admin.register(LimitVersion)
 class LimitVersionAdmin(EvidenceAdmin):
-    list_display = ["scope", "kind", "shown_value", "version", "badge", "before", "effective_from", "set_by", "reason"]
+    list_display = ["scope", "kind", "before", "shown_value", "change", "badge", "version", "since", "set_by", "reason"]
     list_filter = ["state", "kind"]
     list_select_related = ["previous"]
     search_fields = ["scope", "kind", "set_by", "reason"]
+    actions_list = ["differences"]
     actions_detail = ["new_value", "approve", "refuse"]
+    change_form_before_template = "admin/tradingbot/limit_history.html"
 
     @display(description="Value")
     def shown_value(self, row: LimitVersion) -> str:
-        return plain(row.value) or "taken away"
+        return grouped(plain(row.value) or "taken away")
 
     @display(description="Before")
     def before(self, row: LimitVersion) -> str:
-        return "-" if row.previous is None else plain(row.previous.value) or "none"
+        return "-" if row.previous is None else grouped(plain(row.previous.value) or "none")
+
+    @display(description="Change")
+    def change(self, row: LimitVersion) -> str:
+        """Which way, as a word; the first value of a limit that stood from the start is no change."""
+        if row.previous is None and row.effective_from == EPOCH:
+            return "-"
+        if row.state != "in_force":
+            return "would loosen" if row.loosens else "would tighten"
+        return "loosened" if row.loosens else "tightened"
+
+    @display(description="Effective from", ordering="effective_from")
+    def since(self, row: LimitVersion) -> str:
+        return "the start" if row.effective_from == EPOCH else f"{row.effective_from:%Y-%m-%d %H:%M:%S}"
 
     @display(description="State", ordering="state")
     def badge(self, row: LimitVersion) -> SafeString:
         return label(row.state.replace("_", " "), STATES.get(row.state, ""))
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """With every version of the same limit above the one that is open."""
+        row = self.get_object(request, object_id)
+        versions = [] if row is None else limit_history(row.scope, row.kind)
+        history = [
+            {
+                "row": each,
+                "here": each.pk == row.pk,
+                "before": self.before(each),
+                "value": self.shown_value(each),
+                "change": self.change(each),
+                "state": self.badge(each),
+                "since": self.since(each),
+            }
+            for each in versions
+        ]
+        shown = {"history": history, "kind": None if row is None else KINDS.get(row.kind)}
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **shown})
 
     def has_set_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return may(request, SET_LIMIT)
@@ -88,6 +129,10 @@ class LimitVersionAdmin(EvidenceAdmin):
         waits = row is not None and row.state == "waiting"
         allowed = super().get_actions_detail(request, object_id)
         return [act for act in allowed if waits or act.action_name.endswith("new_value")]
+
+    @action(description="What changed", url_path="differences", icon="difference")
+    def differences(self, request: HttpRequest) -> HttpResponse:
+        return differences_page(self, request)
 
     @action(description="New value", permissions=["set"], url_path="new-value", icon="tune")
     def new_value(self, request: HttpRequest, object_id: str) -> HttpResponse:

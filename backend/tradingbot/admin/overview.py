@@ -108,6 +108,7 @@ def _context(found: Overview, allowed: frozenset[str], host: str) -> dict[str, A
         "host": host,
         "stops": [(stop, _link(stop, allowed)) for stop in found.stops],
         "waiting": waiting,
+        "sees_accounts": "view_account" in allowed,
     }
 
 
@@ -130,7 +131,7 @@ def index_context(request: HttpRequest, context: dict[str, Any]) -> dict[str, An
         "parts_url": reverse("overview") + everything,
         "as_of": as_of,
         "build": build_id(),
-        "built_at": build_timestamp(),
+        "built_at": build_timestamp()[:19].replace("T", " "),
     }
 
 

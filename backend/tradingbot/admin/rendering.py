@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django.contrib.admin import display
@@ -82,16 +82,34 @@ def decision_table(decision: Mapping[str, Any]) -> dict[str, Any]:
     """The stored decision as headers and rows for the table component; what failed comes first."""
     checks = sorted(decision.get("checks", []), key=lambda check: bool(check.get("passed")))
     return {
-        "headers": ["Gate", "Answer", "Value", "Limit", "Headroom", "Message", "Remedy"],
+        "headers": ["Gate", "Answer", "Value", "Limit", "Headroom", "What it says, and what to do"],
         "rows": [
             [
                 format_html('<span class="font-mono text-important">{}</span>', check.get("gate", "?")),
                 _answer(check),
-                *(_text(check.get(name)) for name in ("value", "limit", "headroom", "message", "remedy")),
+                *(grouped(_text(check.get(name))) for name in ("value", "limit", "headroom")),
+                _words(check),
             ]
             for check in checks
         ],
     }
+
+
+def grouped(text: str) -> str:
+    """A number with its thousands apart and every digit kept; any other text as it is."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return text
+    return f"{number:,f}" if number.is_finite() else text
+
+
+def _words(check: Mapping[str, Any]) -> SafeString | str:
+    """The gate's message, and below it the remedy; a column of its own would be too narrow to read."""
+    message, remedy = _text(check.get("message")), str(check.get("remedy") or "")
+    if not remedy:
+        return message
+    return format_html('<div>{}<p class="remedy">{}.</p></div>', message, remedy[:1].upper() + remedy[1:].rstrip("."))
 
 
 def _answer(check: Mapping[str, Any]) -> SafeString:
