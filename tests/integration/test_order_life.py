@@ -8,6 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from backend.tradingbot.core.clock import FixedClock, SystemClock
 from backend.tradingbot.models import Account, Break, Breaker, Execution, JournalEntry, Order, Position, RiskRow
@@ -69,6 +71,23 @@ def give_up(gateway: Any, broker: Any, name: str = "gone") -> FixedClock:
         clock.advance(60)
     assert gateway.read(name)["status"] == "never_arrived"
     return clock
+
+
+def test_orders_that_rest_unchanged_cost_a_poll_no_statement_each_and_no_lock(gateway, broker):
+    def statements_of_a_poll() -> list[str]:
+        poll()  # takes in what is new
+        with CaptureQueriesContext(connection) as seen:
+            poll()
+        return [query["sql"] for query in seen.captured_queries]
+
+    gateway.tick()
+    gateway.order("rests-0", **RESTING)
+    one = statements_of_a_poll()
+    for number in range(1, 6):
+        assert gateway.order(f"rests-{number}", type="limit", limit_price=f"9{number}.00").status_code == 201
+    six = statements_of_a_poll()
+    assert len(six) == len(one)
+    assert not [sql for sql in six if "FOR UPDATE" in sql or "pg_advisory" in sql]
 
 
 def test_an_order_given_up_frees_its_symbol_and_keeps_its_reservation_until_the_day_ends(gateway, broker):

@@ -208,11 +208,23 @@ def reported_on(order: Order, broker_order_id: str) -> Decimal:
     return sum(rows.values_list("qty", flat=True), ZERO)
 
 
+def is_news(order: Order, found: BrokerOrder) -> bool:
+    """Whether taking ``found`` in would change anything. Asked without the lock: whoever changes the order meanwhile
+    lets that have its effects himself."""
+    known = view_of(order)
+    merged = _seen(found).merged(known)
+    return merged != known or due_event(standing_of(order), merged) is not None
+
+
+def _seen(found: BrokerOrder) -> View:
+    return View(found.status[:32], found.filled_qty, found.updated_at)
+
+
 def merge_view(order: Order, found: BrokerOrder) -> bool:
     """Put the newer of what the broker said before and of ``found`` on ``order``; True when that changed it."""
     known = view_of(order)
-    merged = View(found.status, found.filled_qty, found.updated_at).merged(known)
-    order.broker_status, order.broker_filled_qty = merged.status[:32], merged.filled_qty
+    merged = _seen(found).merged(known)
+    order.broker_status, order.broker_filled_qty = merged.status, merged.filled_qty
     order.broker_updated_at = merged.updated_at
     return merged != known
 

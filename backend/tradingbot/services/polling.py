@@ -22,7 +22,7 @@ from backend.tradingbot.models import Account, Order, RiskRow
 from backend.tradingbot.services import adoption, breaks
 from backend.tradingbot.services.booking import find_order, without_booked
 from backend.tradingbot.services.locks import account_scope, locked_order, locked_risk
-from backend.tradingbot.services.order_life import note_refusal
+from backend.tradingbot.services.order_life import is_news, note_refusal
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +67,7 @@ def _read_orders(account: Account, client: AlpacaClient, clock: Clock) -> int:
     ours = list(
         Order.objects.select_related("account", "strategy")
         .filter(account=account, status__in=[s.value for s in WORKING], broker_order_id__isnull=False)
+        .defer("decision", "snapshot")
         .order_by("id")
     )
     open_there = {order.broker_order_id: order for order in client.list_open_orders()}
@@ -101,7 +102,8 @@ def _read_order(order: Order, found: BrokerOrder | None, client: AlpacaClient, c
     if found.filled_qty < order.filled_qty and not order.past_broker_order_ids:
         _check_surplus(order, client, clock)
     ended_before = order.broker_status in ENDED
-    current = adoption.observe(order, found, cause="broker", clock=clock)
+    news = is_news(order, found)  # thousands rest unchanged: they must not take the account's lock at each poll
+    current = adoption.observe(order, found, cause="broker", clock=clock) if news else order
     if ended_before and current.status in WORKING:
         return _sweep(current, client, clock)
     return 0
