@@ -49,15 +49,16 @@ class Month:
         for each in self.waiting:
             if each.morning:
                 each.morning(house, day)
+        # before today's faults: a split is of all that is held, a fill of before that the broker books today among it
+        for each in self.waiting:
+            if each.next_statement:
+                each.next_statement(house, day)
         symbols = list(SYMBOLS)
         self.random.shuffle(symbols)
         planted = [FAULTS[name](house, day, symbols.pop()) for name in self.plan[day]]
         for _ in range(self.random.randint(1, 3)):
             house.both(day, self.random.choice(symbols))
         self._noise(day, symbols)
-        for each in self.waiting:
-            if each.next_statement:
-                each.next_statement(house, day)
         house.charge_fees(day)
         carried, self.waiting = self.waiting, []
         self._close(day, planted, carried)
