@@ -102,6 +102,33 @@ def test_a_charge_that_our_books_hold_counts_for_its_day_and_is_not_asked_about_
     assert (keys(result), result.adopted) == ([], ())
 
 
+def polled(cash, *names):
+    return replace(books(cash=cash), polled=frozenset(names))
+
+
+def test_a_charge_that_the_poll_took_up_first_is_judged_like_any_other_and_moves_no_cash_again():
+    fees = ExpectedFees(fresh={DAY: D("1.00")})
+    right = run(polled(99_999, "f1"), books(cash=99_999, activities=[fee("f1", "-1.00")]), fees=fees)
+    assert (keys(right), [each.amount for each in right.adopted]) == ([], [0])
+    there = books(cash=99_991, activities=[fee("f1", "-9.00")])
+    (wrong,) = run(polled(99_991, "f1"), there, fees=fees).breaks
+    assert (wrong.key, wrong.difference) == (("fee", "fees of 2026-01-05"), {"fee": "8"})
+    assert (wrong.cash_effect, [each.amount for each in wrong.activities]) == (0, [0])
+    (first,) = run(books(), there, fees=fees).breaks
+    assert (first.cash_effect, first.digest) == (D("-9.00"), wrong.digest)
+    (later,) = following(polled(99_991, "f1"), books(cash=99_991), standing=(first,)).breaks
+    assert (later.key, later.cash_effect) == (wrong.key, 0)
+
+
+@pytest.mark.parametrize("kind", ["flow", "dividend"])
+def test_money_that_the_poll_took_up_and_nobody_announced_is_asked_about(kind):
+    there = books(cash=99_500, activities=[activity("a1", kind, "-500", symbol="IBM")])
+    (found,) = run(polled(99_500, "a1"), there).breaks
+    assert (found.key, found.cash_effect) == (("cash", "activity a1"), 0)
+    announced = replace(books(cash=99_500), booked=frozenset({"a1"}))
+    assert keys(run(announced, there)) == []
+
+
 def test_fees_that_were_not_charged_are_settled_by_a_late_charge():
     late = ExpectedFees({DAY: D("3.00")}, due=frozenset({DAY}))
     (found,) = run(books(), books(), fees=late).breaks

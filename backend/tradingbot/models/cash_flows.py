@@ -6,6 +6,8 @@ from django.db.models import Q
 from backend.tradingbot.models.accounts import Account
 from backend.tradingbot.models.append_only import append_only
 
+BROKER = "broker"  # the actor of what was read at the broker; a person's name stands for what people announced
+
 
 class CashFlow(models.Model):
     """One flow, signed (a withdrawal is below zero). ``cash_flow_once`` lets each activity of the broker count once."""

@@ -66,22 +66,37 @@ class ActivityResult:
 
 
 def compare_activities(
-    theirs: pl.DataFrame, booked: frozenset[str], held: frozenset[str], fees: ExpectedFees, tolerances: Tolerances
+    theirs: pl.DataFrame, ours: Books, held: frozenset[str], fees: ExpectedFees, tolerances: Tolerances
 ) -> ActivityResult:
-    """What to adopt and what to ask about. ``held`` are the symbols with a position or a trade in the session."""
+    """What to adopt and what to ask about. ``held`` are the symbols with a position or a trade in the session.
+
+    What the poll of the broker's cash took up is judged like any other: it is adopted, or asked about, at no amount.
+    """
     adopted: list[Activity] = []
     breaks: list[FoundBreak] = []
     rows, twice = _each_once(theirs)
     breaks += twice
     for row in rows:
-        if row["kind"] == ActivityKind.FEE or row["activity_id"] in booked:
+        if row["kind"] == ActivityKind.FEE or row["activity_id"] in ours.booked:
             continue
-        if row["kind"] in _SETTLES_ITSELF and (not row["symbol"] or row["symbol"] in held) and not row["qty"]:
-            adopted.append(_activity(row))
+        if row["kind"] not in _SETTLES_ITSELF or (row["symbol"] and row["symbol"] not in held) or row["qty"]:
+            breaks.append(taken_up(_activity_break(row), ours.polled))
         else:
-            breaks.append(_activity_break(row))
-    told = compare_fees([row for row in rows if row["kind"] == ActivityKind.FEE], booked, fees, tolerances)
+            adopted.append(_moved(_activity(row), ours.polled))
+    told = compare_fees([row for row in rows if row["kind"] == ActivityKind.FEE], ours, fees, tolerances)
     return ActivityResult((*adopted, *told.adopted), (*breaks, *told.breaks))
+
+
+def taken_up(found: FoundBreak, polled: frozenset[str]) -> FoundBreak:
+    """The break without the money of those of its activities that the poll has moved in our books already."""
+    moved = sum((each.amount for each in found.activities if each.activity_id in polled), ZERO)
+    activities = tuple(_moved(each, polled) for each in found.activities)
+    return replace(found, activities=activities, cash_effect=found.cash_effect - moved)
+
+
+def _moved(activity: Activity, polled: frozenset[str]) -> Activity:
+    """At no amount when our cash has moved by it already."""
+    return replace(activity, amount=ZERO) if activity.activity_id in polled else activity
 
 
 def _each_once(theirs: pl.DataFrame) -> tuple[list[dict[str, Any]], list[FoundBreak]]:
@@ -102,10 +117,10 @@ def _each_once(theirs: pl.DataFrame) -> tuple[list[dict[str, Any]], list[FoundBr
 
 
 def compare_fees(
-    charged: list[dict[str, Any]], booked: frozenset[str], fees: ExpectedFees, tolerances: Tolerances
+    charged: list[dict[str, Any]], ours: Books, fees: ExpectedFees, tolerances: Tolerances
 ) -> ActivityResult:
     """Fees by the session that earned them (``covers``, else the date of the charge). A charge's amount is negative.
-    Charges that are ``booked`` count towards their day and are not asked about again."""
+    Charges that are booked count towards their day and are not asked about again; those that the poll took up are."""
     by_day: dict[date, list[dict[str, Any]]] = {
         day: [] for day in fees.due if fees.expected(day) > tolerances.fee
     }  # fmt: skip
@@ -115,7 +130,7 @@ def compare_fees(
     breaks: list[FoundBreak] = []
     for day, rows in sorted(by_day.items()):
         told, owed = -sum((row["amount"] for row in rows), ZERO), fees.expected(day)
-        fresh = [_activity(row) for row in rows if row["activity_id"] not in booked]
+        fresh = [_moved(_activity(row), ours.polled) for row in rows if row["activity_id"] not in ours.booked]
         if rows and (not fresh or fees.is_right(day, told, tolerances)):
             adopted += fresh
             continue

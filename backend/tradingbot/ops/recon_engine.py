@@ -22,6 +22,7 @@ from backend.tradingbot.ops.recon_books import (
     compare_cash,
     compare_positions,
     settle_possible,
+    taken_up,
 )
 from backend.tradingbot.ops.recon_breaks import ZERO, Activity, FoundBreak
 from backend.tradingbot.ops.recon_executions import Leftovers, without_duplicates
@@ -132,7 +133,7 @@ def _still_standing(
         # fees that were not charged are found anew from what is still open
         anew = each.kind is BreakKind.FEE and not each.activities
         if each.key not in seen and not (again or booked or anew):
-            kept.append(each)
+            kept.append(taken_up(each, ours.polled))
     return kept
 
 
@@ -172,7 +173,7 @@ def _activities(ours: Books, theirs: Books, day: Day) -> ActivityResult:
     held = set(ours.executions["symbol"].unique())
     for side in (ours.positions, theirs.positions):
         held |= set() if side is None else set(side["symbol"])
-    return compare_activities(pl.concat(told), ours.booked, frozenset(held), day.fees, day.tolerances)
+    return compare_activities(pl.concat(told), ours, frozenset(held), day.fees, day.tolerances)
 
 
 def _commissions(executions: pl.DataFrame, session: date) -> pl.DataFrame:

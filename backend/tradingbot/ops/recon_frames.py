@@ -99,7 +99,8 @@ def _refusal(name: str, value: Any, problem: str, remedy: str) -> InvalidInputEr
 class Books:
     """One side of the day: ours, or the broker's. A section that is None was not told, which is never "empty".
 
-    ``cash`` and ``equity`` in dollars at the cut. ``booked`` are the ids of activities that our books already hold.
+    ``cash`` and ``equity`` in dollars at the cut. ``booked`` are the ids of activities that our books already hold and
+    somebody answers for; ``polled`` those whose money our books took up only because the broker had moved it.
     """
 
     executions: pl.DataFrame | None = None
@@ -109,6 +110,7 @@ class Books:
     cash: Decimal | None = None
     equity: Decimal | None = None
     booked: frozenset[str] = field(default_factory=frozenset)
+    polled: frozenset[str] = field(default_factory=frozenset)
 
 
 def signed_qty() -> pl.Expr:

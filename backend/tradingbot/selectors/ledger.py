@@ -19,8 +19,11 @@ from django.db.models import Max
 
 from backend.tradingbot.core.occ import SHARES_A_CONTRACT, multiplier_of
 from backend.tradingbot.models import Account, BookEntry, Break, CashFlow, Execution, Position, RiskRow
+from backend.tradingbot.models.cash_flows import BROKER
 from backend.tradingbot.ops.recon_frames import frame, signed_qty
+from backend.tradingbot.ops.recon_kinds import ActivityKind
 from backend.tradingbot.ops.recon_proofs import Entry, cash_proof
+from backend.tradingbot.ops.statements_alpaca import KIND_OF
 from backend.tradingbot.selectors.frames import (
     OrderWindow,
     Window,
@@ -49,7 +52,8 @@ class OpeningPoint:
 @dataclass(frozen=True)
 class Ledger:
     """Our side. ``told`` are executions as the broker should tell them, ``movements`` the same as they moved the books;
-    ``entries`` everything else that moved them since the opening; ``seen`` the ids that the next run starts after."""
+    ``entries`` everything else that moved them since the opening; ``seen`` the ids that the next run starts after;
+    ``booked`` the activities that somebody answers for, ``polled`` those that the broker's word alone has moved."""
 
     told: pl.DataFrame
     movements: pl.DataFrame
@@ -58,6 +62,7 @@ class Ledger:
     cash: Decimal | None
     entries: tuple[Entry, ...]
     booked: frozenset[str]
+    polled: frozenset[str]
     seen: Mapping[str, int]
     opening_averages: Mapping[str, Decimal]
 
@@ -89,11 +94,14 @@ def read_ledger(
         booked = set(
             BookEntry.objects.filter(account=account).exclude(activity_id="").values_list("activity_id", flat=True)
         )
-        booked |= set(CashFlow.objects.filter(account=account).values_list("activity_id", flat=True))
+        flows = dict(CashFlow.objects.filter(account=account).values_list("activity_id", "actor"))
+    polled = {name for name, actor in flows.items() if actor == BROKER} - booked
+    booked |= {name for name, actor in flows.items() if actor != BROKER}
     cash = None if row.cash is None else row.cash + cash_proof(ZERO, later, undone, ZERO).unexplained
     return Ledger(
         as_told(executions), as_movements(executions), orders, _positions_at(positions, later, undone, restated), cash,
-        tuple(entries), frozenset(booked), seen, {each.symbol: each.base_avg_price for each in positions},
+        tuple(entries), frozenset(booked), frozenset(polled), seen,
+        {each.symbol: each.base_avg_price for each in positions},
     )  # fmt: skip
 
 
@@ -138,13 +146,16 @@ def _entries_after(account: Account, session: date) -> list[Entry]:
 def _flows(account: Account, opening: OpeningPoint, cut: datetime) -> list[Entry]:
     rows = CashFlow.objects.filter(account=account, occurred_at__lte=cut).order_by("id")
     rows = rows.exclude(id__lte=opening.flows, occurred_at__lte=opening.cut)
-    return [Entry("flow", "", ZERO, row.amount) for row in rows]
+    return [_of_flow(row) for row in rows]
 
 
 def _flows_after(account: Account, cut: datetime) -> list[Entry]:
-    return [
-        Entry("flow", "", ZERO, row.amount) for row in CashFlow.objects.filter(account=account, occurred_at__gt=cut)
-    ]
+    return [_of_flow(row) for row in CashFlow.objects.filter(account=account, occurred_at__gt=cut)]
+
+
+def _of_flow(row: CashFlow) -> Entry:
+    """What a fee or a dividend costs or brings is no flow, however our books heard of it."""
+    return Entry(KIND_OF.get(row.kind, ActivityKind.FLOW), "", ZERO, row.amount)
 
 
 def _entry(row: BookEntry) -> Entry:

@@ -18,12 +18,14 @@ from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.models import (
     BookEntry,
     Break,
+    CashFlow,
     Execution,
     Position,
     ReconRun,
     RiskRow,
     StatementPosition,
 )
+from backend.tradingbot.ops.recon_breaks import Activity
 from backend.tradingbot.ops.recon_kinds import ActivityKind, BreakKind
 from backend.tradingbot.services.positions import multiplier, rebase
 from backend.tradingbot.services.recon_blocks import RECONCILIATION
@@ -66,6 +68,7 @@ def _wanted(found: Break) -> list[dict[str, object]]:
     kind = _ENTRY_KIND.get(BreakKind(found.kind), "correction")
     activities = [activity_of(raw) for raw in found.effects.get("activities", ())]
     if activities:
+        activities = _not_polled(found, activities)
         return [
             {"kind": each.kind, "activity_id": each.activity_id, "symbol": each.symbol[:32], "qty": each.qty,
              "amount": each.amount, "covers": each.date if each.kind == ActivityKind.FEE else None}
@@ -75,6 +78,15 @@ def _wanted(found: Break) -> list[dict[str, object]]:
         {"kind": kind, "symbol": move["symbol"][:32], "qty": Decimal(move["qty"]), "amount": Decimal(move["cash"])}
         for move in found.effects.get("moves", ())
     ]
+
+
+def _not_polled(found: Break, activities: list[Activity]) -> list[Activity]:
+    """What the poll of the broker's cash took up since the break was found moves no cash a second time."""
+    ids = [each.activity_id for each in activities]
+    known = set(
+        CashFlow.objects.filter(account=found.account, activity_id__in=ids).values_list("activity_id", flat=True)
+    )
+    return [replace(each, amount=ZERO) if each.activity_id in known else each for each in activities]
 
 
 def _move_position(found: Break, entry: BookEntry) -> None:

@@ -24,7 +24,8 @@ from backend.tradingbot.core.values import plain
 from backend.tradingbot.data.calendar import NEW_YORK, session_date
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import TRACE_ID
-from backend.tradingbot.models import Account, CashFlow, RiskRow
+from backend.tradingbot.models import Account, BookEntry, CashFlow, RiskRow
+from backend.tradingbot.models.cash_flows import BROKER
 from backend.tradingbot.services import journal
 from backend.tradingbot.services.breakers import lock_breaker
 from backend.tradingbot.services.locks import account_scope, lock_risk
@@ -48,7 +49,8 @@ def record_cash_flow(
     actor: str,
     clock: Clock,
 ) -> bool:
-    """Book one flow of the broker (below zero: out of the account); False when its id was booked before.
+    """Book one flow of the broker (below zero: out of the account); False when its id was booked before, by this door
+    or by a reconciliation that adopted it.
 
     ``activity_id`` is the broker's own, so that nothing counts twice when the broker tells of it too. Raises
     InvalidInputError naming every wrong field, ConflictError ``cash_flow_conflict`` when the id has another amount.
@@ -60,6 +62,8 @@ def record_cash_flow(
         known = CashFlow.objects.filter(account=account, activity_id=activity_id).first()
         if known is not None:
             _refuse_other(known, kind, amount)
+            return False
+        if BookEntry.objects.filter(account=account, activity_id=activity_id).exists():
             return False
         guard = lock_breaker(scope, actor=actor, clock=clock)
         moved = is_funding(kind) and move_start(guard, amount, occurred_at)
@@ -146,7 +150,7 @@ def read_cash_flows(account: Account, *, clock: Clock) -> int:
                 amount=flow.amount,
                 occurred_at=_moment(flow),
                 reason=_printable(flow.description) or "told by the broker",
-                actor="broker",
+                actor=BROKER,
                 clock=clock,
             )
         except (ConflictError, InvalidInputError) as error:

@@ -92,7 +92,10 @@ def compare(
     if ledger.cash is None:
         problems.append(("cash", "our own cash is not known: set it before the day can be closed"))
     orders = _without(ledger.orders, _changed_after(account, cut, statements))
-    ours = Books(ledger.told, orders, ledger.positions, frame("activities"), ledger.cash, None, ledger.booked)
+    ours = Books(
+        ledger.told, orders, ledger.positions, frame("activities"), ledger.cash, booked=ledger.booked,
+        polled=ledger.polled,
+    )  # fmt: skip
     start = opening.closing or _first_opening(account, ledger)
     kept = _closed_before(account, session)
     marks = close_marks(theirs, ledger.positions, cut, kept.pnl.marks)

@@ -21,7 +21,7 @@ from backend.tradingbot.core.values import plain
 from backend.tradingbot.data.calendar import next_session, session_date
 from backend.tradingbot.infra import failpoints
 from backend.tradingbot.infra.build_info import build_id
-from backend.tradingbot.models import Account, BookEntry, Match, ReconRun, RiskRow
+from backend.tradingbot.models import Account, BookEntry, CashFlow, Match, ReconRun, RiskRow
 from backend.tradingbot.ops.recon_breaks import Activity, FoundBreak
 from backend.tradingbot.ops.recon_close import ClosedDay, closing_json
 from backend.tradingbot.ops.recon_engine import DayResult
@@ -48,11 +48,11 @@ def store_result(run: ReconRun, compared: Compared, policy: Policy, *, clock: Cl
 
     An ``interim`` result has every figure and closes nothing: the session is still to be reconciled after its end.
     """
-    account, closed = run.account, compared.closed
+    account, closed, seen = run.account, compared.closed, compared.ledger.seen
     with transaction.atomic(durable=True):
         row, now = lock_risk(account_scope(account.code)), clock.now()
-        if _newest_entry(account) != compared.ledger.seen["entries"]:
-            raise BooksMovedError
+        if _newest(BookEntry, account) != seen["entries"] or _newest(CashFlow, account) != seen["flows"]:
+            raise BooksMovedError  # what the poll took up meanwhile must not be adopted a second time
         was_completed = run.state == "completed"
         for each in compared.result.adopted:
             _adopt(row, run, each, now)
@@ -82,8 +82,8 @@ def store_result(run: ReconRun, compared: Compared, policy: Policy, *, clock: Cl
     return run
 
 
-def _newest_entry(account: Account) -> int:
-    return BookEntry.objects.filter(account=account).aggregate(newest=Max("id"))["newest"] or 0
+def _newest(model: type[BookEntry] | type[CashFlow], account: Account) -> int:
+    return model.objects.filter(account=account).aggregate(newest=Max("id"))["newest"] or 0
 
 
 def _adopt(row: RiskRow, run: ReconRun, activity: Activity, now: datetime) -> None:
@@ -98,7 +98,7 @@ def _adopt(row: RiskRow, run: ReconRun, activity: Activity, now: datetime) -> No
 
 
 def _store_closing(run: ReconRun, compared: Compared, closed: ClosedDay, policy: Policy, now: datetime) -> None:
-    seen = {**compared.ledger.seen, "entries": _newest_entry(run.account)}
+    seen = {**compared.ledger.seen, "entries": _newest(BookEntry, run.account)}
     run.state, run.completed_at, run.failure = "completed", now, ""
     run.cut, run.watermarks = compared.cut, seen
     run.opening, run.closing = closing_json(compared.opening), closing_json(closed.closing)
