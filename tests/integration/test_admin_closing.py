@@ -400,7 +400,13 @@ def test_the_report_shows_options_by_greek_and_says_which_figure_is_not_known(ho
     house.trade(MONDAY)
     run = house.close(MONDAY)
     known = dict.fromkeys(("actual", "delta", "gamma", "vega", "theta", "residual", "traded"), "12.5")
-    run.pnl |= {"options": [{"symbol": "AAPL  260320C00150000", "qty": "10", **known, "vega": "unknown"}]}
+    first = {"symbol": "AAPL  260320C00150000", "qty": "10", **known, "vega": "unknown"}
+    run.pnl |= {"options": [first, {**first, "symbol": "AAPL  260320C00160000", "vega": "1", "traded": "-2.25"}]}
     kept = report_page(run, now=house.clock.now())
-    assert kept.count('<td class="recon-number">12.5000</td>') == 6
+    assert kept.count('<td class="recon-number">12.5000</td>') == 11
     assert '<td class="recon-number">unknown</td>' in kept
+    totals = re.findall(r'<td class="recon-number">([\d.]+)</td></tr>', kept[kept.index("Options, in dollars") :])
+    assert totals[:2] == ["25.0000", "10.2500"]  # actual and traded
+    foot = kept[kept.index("Options, in dollars") :].partition("<tfoot>")[2].partition("</tfoot>")[0]
+    sums = ["25.0000", "25.0000", "25.0000", "unknown", "25.0000", "25.0000", "10.2500", "35.2500"]
+    assert re.findall(r"<strong>(.*?)</strong>", foot) == sums

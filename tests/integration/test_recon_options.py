@@ -54,6 +54,7 @@ def test_the_vector_comes_out_of_the_runs_to_four_decimals(house):
     assert line == {
         "symbol": CALL, "qty": "10", "actual": "661.8973", "delta": "521.3971", "gamma": "32.8179",
         "vega": "120.8923", "theta": "-11.8067", "residual": "-1.4033", "traded": "0",
+        "total": "661.8973",
     }  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def test_what_was_traded_since_is_a_line_of_its_own_and_the_sum_is_the_symbols_p
     (line,) = run.pnl["options"]
     assert line["actual"] == "661.8973"
     (whole,) = [row for row in run.pnl["lines"] if row["symbol"] == CALL]
-    assert D(line["actual"]) + D(line["traded"]) == D(whole["total"]).quantize(D("0.0001"))
+    assert D(line["actual"]) + D(line["traded"]) == D(line["total"]) == D(whole["total"]).quantize(D("0.0001"))
     parts = sum(D(line[name]) for name in ("delta", "gamma", "vega", "theta", "residual"))
     assert parts == D(line["actual"])
 

@@ -17,7 +17,7 @@ from backend.tradingbot.core.values import plain
 
 ZERO = Decimal(0)
 PLACES = Decimal("0.0001")
-LINES = ("actual", "delta", "gamma", "vega", "theta", "residual", "traded")
+LINES = ("actual", "delta", "gamma", "vega", "theta", "residual", "traded", "total")
 
 
 @dataclass(frozen=True)
@@ -111,17 +111,19 @@ class OptionDay:
 def option_lines(day: OptionDay) -> list[dict[str, str]]:
     """A line an option that was held or traded, figures as text of four decimals, ``unknown`` where one is.
 
-    ``actual`` is the move of what was held at the opening, ``traded`` the rest of the symbol's P&L.
+    ``actual`` is the move of what was held at the opening, delta to residual its parts, ``traded`` what the day's
+    trades made; ``total`` is actual and traded, the symbol's whole P&L but its dividends and fees, digit for digit.
     """
     return [_line(symbol, day) for symbol in sorted({*day.held, *day.totals})]
 
 
 def _line(symbol: str, day: OptionDay) -> dict[str, str]:
     qty, total = day.held.get(symbol, ZERO), day.totals.get(symbol, ZERO)
-    told: dict[str, Decimal | None] = dict.fromkeys(LINES)
+    total = None if total is None else total.quantize(PLACES)  # first, so that what is shown adds up as it is shown
+    told: dict[str, Decimal | None] = dict.fromkeys(LINES) | {"total": total}
     before, after = day.opening.get(symbol), day.closing.get(symbol)
     if not qty:
-        told |= {**dict.fromkeys(LINES, ZERO), "traded": total}
+        told |= {**dict.fromkeys(LINES, ZERO), "traded": total, "total": total}
     elif before is not None and after is not None:
         unit = multiplier_of(symbol) or SHARES_A_CONTRACT
         actual = (qty * unit * (after.price - before.price)).quantize(PLACES)

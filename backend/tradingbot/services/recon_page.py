@@ -46,11 +46,30 @@ def report_context(run: ReconRun, *, now: datetime, most: int | None = None) -> 
         "breaks": [(row, age, money(row.value)) for row, age in shown],
         "left_out": len(report.breaks) - len(shown),
         "lines": [(line, [money(line.get(name)) for name in PNL_COLUMNS]) for line in pnl.get("lines", [])],
-        "options": [
-            (line, [figure(line.get(name), 4) for name in OPTION_LINES]) for line in pnl.get("options") or []
-        ],
+        "lines_sum": [money(value) for value in sums_of(pnl.get("lines", []), PNL_COLUMNS)],
+        "options": [(line, [figure(line.get(name), 4) for name in OPTION_LINES]) for line in options_of(pnl)],
+        "options_sum": [figure(value, 4) for value in sums_of(options_of(pnl), OPTION_LINES)],
         "unmarked": pnl.get("unmarked", []), "signed": signature_of(report.affirmation, now), "now": rfc3339(now),
     }  # fmt: skip
+
+
+def options_of(pnl: dict[str, Any]) -> list[dict[str, str]]:
+    """The options' lines with their totals; those of a run from before totals were kept are added up here."""
+    lines = [dict(line) for line in pnl.get("options") or []]
+    for line in lines:
+        (total,) = sums_of([{"part": line.get(name)} for name in ("actual", "traded")], ("part",))
+        line.setdefault("total", total)
+    return lines
+
+
+def sums_of(lines: list[dict[str, Any]], columns: tuple[str, ...]) -> list[str]:
+    """Each column's sum; unknown where one of its figures is."""
+    sums = []
+    for name in columns:
+        told = [line.get(name) for line in lines]
+        known = all(value not in (None, "", UNKNOWN) for value in told)
+        sums.append(str(sum((Decimal(str(value)) for value in told), Decimal(0))) if known else UNKNOWN)
+    return sums
 
 
 def figure(raw: Any, places: int) -> str:
