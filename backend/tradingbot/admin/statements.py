@@ -23,6 +23,7 @@ from unfold.widgets import (
     UnfoldAdminTextareaWidget,
 )
 
+from backend.tradingbot.admin.asking import ReasonForm
 from backend.tradingbot.admin.csv_mappings import mapping_choices
 from backend.tradingbot.admin.entering import enter, row_of
 from backend.tradingbot.admin.evidence import EvidenceAdmin, actor_of, may
@@ -31,8 +32,11 @@ from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.core.errors import FieldError, InvalidInputError
 from backend.tradingbot.models import Account, Statement
 from backend.tradingbot.selectors.closing_days import last_due
+from backend.tradingbot.selectors.statements import standing_of
 from backend.tradingbot.services import statements
+from backend.tradingbot.services.recon_by_hand import run_by_hand
 
+START = "tradingbot.start_reconrun"
 UPLOAD = "tradingbot.upload_statement"
 SOURCES = [
     ("alpaca_json", "Alpaca: account, positions, orders and activities as JSON"),
@@ -66,9 +70,9 @@ class StatementAdmin(EvidenceAdmin):
     list_select_related = ["account"]
     search_fields = ["name", "sha256", "received_by"]
     actions_list = ["upload"]
-    actions_detail = ["original"]
+    actions_detail = ["run_with", "original"]
     groups = [
-        (None, ["whole account", "session as_of", "source mapping", "name size", "sha256"]),
+        (None, ["whole account", "standing", "session as_of", "source mapping", "name size", "sha256"]),
         ("Why it must not be compared", ["problem_list"]),
         ("What it holds", ["counts", "totals", "cash equity"]),
         ("What it was said to hold", ["control_list"]),
@@ -99,6 +103,11 @@ class StatementAdmin(EvidenceAdmin):
     @display(description="Problems")
     def problem_list(self, row: Statement) -> Any:
         return facts([f"{section}: {text}" for section, text in row.problems]) if row.problems else "none"
+
+    @display(description="Counts")
+    def standing(self, row: Statement) -> str:
+        words = "; ".join(f"chosen by {each.chosen_by}: {each.reason}" for each in row.choices.all())  # type: ignore[attr-defined]
+        return f"{_standing(row)} {words}".strip()
 
     @display(description="Controls")
     def control_list(self, row: Statement) -> Any:
@@ -139,9 +148,45 @@ class StatementAdmin(EvidenceAdmin):
             source=entered["source"], actor=actor_of(request), clock=SYSTEM_CLOCK, mapping=entered["mapping"],
             controls=statements.parse_controls(_controls(entered["controls"])),
         )  # fmt: skip
-        word = "is stored" if fresh else "was stored before"
+        word = "is stored" if fresh else "was stored before, and nothing is added"
         page = reverse("admin:tradingbot_statement_change", args=[found.pk])
-        return f"{found.name} {word}: SHA-256 {found.sha256[:12]}, {len(found.problems)} problems.", page
+        told = f"statement {found.pk}, SHA-256 {found.sha256[:12]}, {len(found.problems)} problems."
+        return f"{found.name} {word}: {told} {_standing(found)}", page
+
+    def has_start_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return may(request, START)
+
+    @action(description="Run with this one", permissions=["start"], url_path="run", icon="play_arrow")
+    def run_with(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        row: Statement = row_of(self, request, object_id)
+        session = row.session
+
+        def perform(entered: dict[str, Any]) -> tuple[str, str]:
+            run = run_by_hand(
+                row.account, session, actor=actor_of(request), reason=entered["reason"], clock=SYSTEM_CLOCK,
+                statement=row.pk,
+            )  # fmt: skip
+            return f"{run} is {run.state}.", reverse("admin:tradingbot_reconrun_change", args=[run.pk])
+
+        return enter(
+            self, request, title="Run with this statement", button="Reconcile", form_class=ReasonForm, perform=perform,
+            explanation="It counts for its session again, until another one is received, and the session is reconciled "
+            "with it. Your name and reason are kept.",
+            back=reverse("admin:tradingbot_statement_change", args=[row.pk]),
+            facts=[("Account", row.account.code), ("Session", session), ("SHA-256", row.sha256),
+                   ("Now", _standing(row))],
+        )  # fmt: skip
+
+
+def _standing(row: Statement) -> str:
+    """Whether it counts, and what its session's run did with it."""
+    told = standing_of(row)
+    instead = told["counts_instead"]
+    counts = "It counts for its session" if told["counts"] else f"Statement {instead} came later and counts"
+    if told["run"] is None:
+        return f"{counts}; the session was not run yet."
+    compared = "compared it" if told["run"]["compared_it"] else "did not compare it"
+    return f"{counts}; run {told['run']['id']} is {told['run']['state']} and {compared}."
 
 
 def _controls(raw: str) -> dict[str, Any]:

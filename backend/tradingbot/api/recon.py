@@ -31,12 +31,14 @@ from backend.tradingbot.models import (
 )
 from backend.tradingbot.ops.statements import StatementError
 from backend.tradingbot.selectors.recon_report import age_of, as_dict, report_of
+from backend.tradingbot.selectors.statements import standing_of
 from backend.tradingbot.services import affirmations, break_workflow, recon_blocks, recon_policies, statements
 from backend.tradingbot.services.recon_by_hand import run_by_hand
 from backend.tradingbot.services.recon_page import report_page
 
 ACCOUNT = OpenApiParameter("account", str, description="The account's code.")
 RUN = body("account session", account=TEXT, session=DATE, interim={"type": "boolean", "default": False},
+           statement={"type": "integer", "description": "a stored one that counts again"},
            reason=REASON)  # fmt: skip
 STEP = body(
     "",
@@ -120,11 +122,12 @@ class Runs(APIView):
     def post(self, request: Request) -> JsonResponse:
         caller(request).need_role("risk", "admin")
         body = _body(request)
-        _known(body, {"account", "session", "interim", "reason"})
+        _known(body, {"account", "session", "interim", "reason", "statement"})
         account = _account(request, body.get("account"))
         run = run_by_hand(
             account, _session(body.get("session")), actor=caller(request).name, clock=SYSTEM_CLOCK,
             reason=body.get("reason", "asked over the API"), interim=body.get("interim") is True,
+            statement=body.get("statement"),
         )  # fmt: skip
         return JsonResponse(shown_run(run))
 
@@ -211,7 +214,8 @@ class Statements(APIView):
             "account": {"type": "string"}, "session": {"type": "string", "format": "date"},
             "source": {"type": "string", "enum": ["alpaca_json", "flex_xml", "csv"]}, "mapping": {"type": "string"},
             "file": {"type": "string", "format": "binary"}}}},
-        responses={200: dict, 201: dict}, summary="Upload a statement; the original is kept",
+        responses={200: dict, 201: dict}, summary="Upload a statement; the original is kept. "
+        "The same bytes again add nothing: the answer says which statement it is, whether it counts, and its run",
     )  # fmt: skip
     def post(self, request: Request) -> JsonResponse:
         caller(request).need_role("risk", "admin")
@@ -226,7 +230,8 @@ class Statements(APIView):
             source=str(body.get("source")), actor=caller(request).name, clock=SYSTEM_CLOCK,
             mapping=str(body.get("mapping") or ""),
         )  # fmt: skip
-        return JsonResponse(statements.shown(found), status=201 if fresh else 200)
+        told = statements.shown(found) | {"known": not fresh} | standing_of(found)
+        return JsonResponse(told, status=201 if fresh else 200)
 
 
 class OriginalStatement(APIView):

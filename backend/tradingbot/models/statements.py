@@ -35,7 +35,8 @@ class CsvMappingVersion(models.Model):
 
 
 class Statement(models.Model):
-    """One statement of one account and session. ``statement_once``: the same bytes of a day are stored once.
+    """One statement of one account and session. ``statement_once``: the same bytes of a day, read in the same way, are
+    stored once.
 
     ``cash`` and ``equity`` are null when it does not tell them; ``sections`` are those it tells.
     """
@@ -64,13 +65,37 @@ class Statement(models.Model):
         ordering = ["-id"]
         permissions = [("upload_statement", "Can upload a statement")]
         constraints = [
-            models.UniqueConstraint(fields=["account", "session", "source", "sha256"], name="statement_once"),
+            models.UniqueConstraint(
+                fields=["account", "session", "source", "sha256", "mapping"],
+                nulls_distinct=False,
+                name="statement_once",
+            ),
             models.CheckConstraint(condition=Q(source__in=STATEMENT_SOURCES), name="statement_source_known"),
         ]
         triggers = append_only("statement")
 
     def __str__(self) -> str:
         return f"{self.account} {self.session} {self.source} {self.sha256[:12]}"
+
+
+class StatementChoice(models.Model):
+    """A person's word that an earlier statement counts for its session again. ``after`` is the newest statement of the
+    session at that moment: one that is received later counts in its turn. Append-only."""
+
+    statement = models.ForeignKey(Statement, on_delete=models.PROTECT, related_name="choices")
+    after = models.ForeignKey(Statement, on_delete=models.PROTECT, related_name="+")
+    reason = models.CharField(max_length=200)
+    chosen_by = models.CharField(max_length=120)
+    chosen_at = models.DateTimeField()
+    trace_id = models.CharField(max_length=32, blank=True)
+    build_id = models.CharField(max_length=64)
+
+    class Meta:
+        ordering = ["-id"]
+        triggers = append_only("statement_choice")
+
+    def __str__(self) -> str:
+        return f"{self.statement_id} by {self.chosen_by}"  # type: ignore[attr-defined]
 
 
 class StatementFile(models.Model):

@@ -26,9 +26,10 @@ from backend.tradingbot.infra.logging import TRACE_ID
 from backend.tradingbot.models import Account, ReconRun
 from backend.tradingbot.ops.statements import SECTIONS, StatementError
 from backend.tradingbot.selectors.closing_days import first_session, missed_sessions, reconciled_through
+from backend.tradingbot.selectors.statements import statements_of
 from backend.tradingbot.services.locks import account_scope, lock_risk
 from backend.tradingbot.services.recon_blocks import disable_next_day
-from backend.tradingbot.services.recon_day import DayOpening, compare, opening_of, statements_of
+from backend.tradingbot.services.recon_day import DayOpening, compare, opening_of
 from backend.tradingbot.services.recon_policies import Policy, policy_of
 from backend.tradingbot.services.recon_pull import pull_statement
 from backend.tradingbot.services.recon_store import BooksMovedError, store_failure, store_result

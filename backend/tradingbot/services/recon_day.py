@@ -71,14 +71,6 @@ def opening_of(account: Account, session: date) -> DayOpening:
     return DayOpening(point, closing_of(before.closing))
 
 
-def statements_of(account: Account, session: date) -> list[Statement]:
-    """Those of the session that count: of each source the newest, what was uploaded last."""
-    newest: dict[tuple[str, int | None], Statement] = {}
-    for row in Statement.objects.filter(account=account, session=session).order_by("id"):
-        newest[(row.source, row.mapping_id)] = row  # type: ignore[attr-defined]
-    return sorted(newest.values(), key=lambda row: (row.source != "broker", row.pk))
-
-
 def compare(
     account: Account, session: date, opening: DayOpening, statements: list[Statement], policy: Policy
 ) -> Compared:

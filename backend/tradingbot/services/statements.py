@@ -1,7 +1,8 @@
 """Statements are received here: read whole, stored with their bytes, or refused with nothing left behind.
 
 Invariants: parsing and every check happen before anything is written; one transaction stores the statement, its bytes
-and its lines; the same bytes for the same day are the statement that is there already.
+and its lines; the same bytes for the same day, read in the same way, are the statement that is there already: nothing
+is added, and it does not become the newest by that (``statement_choices`` lets a person say so).
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ def store(
 ) -> tuple[Statement, bool]:
     """The statement, its bytes and its lines in one transaction; what is there already is returned."""
     key = {"account": account, "session": found.session, "source": source or found.source, "sha256": received.sha256}
+    key["mapping"] = mapping
     with transaction.atomic(durable=True):
         row = lock_risk(account_scope(account.code))
         known = Statement.objects.filter(**key).first()
@@ -110,7 +112,7 @@ def store(
         statement = Statement.objects.create(
             **key, name=received.name, size=len(received.original), as_of=found.as_of, sections=sections,
             counts=dict(found.counts), totals=dict(found.totals), problems=[list(each) for each in found.problems],
-            controls=[_shown(each) for each in found.controls], cash=books.cash, equity=books.equity, mapping=mapping,
+            controls=[_shown(each) for each in found.controls], cash=books.cash, equity=books.equity,
             received_at=now, received_by=actor, trace_id=TRACE_ID.get(), build_id=build_id(),
         )  # fmt: skip
         StatementFile.objects.create(statement=statement, deflated=zlib.compress(received.original, 6))

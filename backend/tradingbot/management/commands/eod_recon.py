@@ -12,8 +12,10 @@ from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.management.speaking import operator, refusals
 from backend.tradingbot.selectors.recon_report import summary_lines
 from backend.tradingbot.selectors.setting_up import account_named
+from backend.tradingbot.selectors.statements import standing_of
 from backend.tradingbot.services.recon import run_session
 from backend.tradingbot.services.recon_page import report_page
+from backend.tradingbot.services.statement_choices import choose
 from backend.tradingbot.services.statements import receive_statement
 
 SUFFIXES = {".json": "alpaca_json", ".xml": "flex_xml", ".csv": "csv"}
@@ -28,6 +30,7 @@ class Command(BaseCommand):
         parser.add_argument("--file", type=Path, action="append", default=[], help="a statement; may be given again")
         parser.add_argument("--source", choices=sorted(SUFFIXES.values()), help="else the file's ending says it")
         parser.add_argument("--mapping", default="", help="the saved mapping of a CSV")
+        parser.add_argument("--choose", metavar="REASON", help="the given files count, though later ones were stored")
         parser.add_argument("--interim", action="store_true", help="compare the session of now, before its end")
         parser.add_argument("--report", type=Path, help="write the day's report as HTML to this file")
 
@@ -60,4 +63,10 @@ class Command(BaseCommand):
                 account, options["date"], name=path.name, stream=stream, source=source, actor=operator(),
                 clock=SYSTEM_CLOCK, mapping=options["mapping"],
             )  # fmt: skip
-        self.stdout.write(f"{path.name}: {'stored' if fresh else 'known'}, SHA-256 {found.sha256}, {found.counts}")
+        word = "stored as" if fresh else "known as"
+        self.stdout.write(f"{path.name}: {word} statement {found.pk}, SHA-256 {found.sha256}, {found.counts}")
+        instead = standing_of(found)["counts_instead"]
+        if instead is not None and options["choose"]:
+            choose(account, options["date"], found.pk, actor=operator(), reason=options["choose"], clock=SYSTEM_CLOCK)
+        elif instead is not None:
+            self.stdout.write(f"statement {instead} came later and counts; --choose REASON lets {found.pk} count again")
