@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from io import StringIO
 from typing import Any
 
 import pytest
 import requests
 import structlog
+from django.apps import apps
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection, transaction
@@ -20,6 +24,7 @@ from pydantic import SecretStr
 from backend.settings import LOGGING, TRADINGBOT
 from backend.settings.config import Config
 from backend.tradingbot.core.clock import FixedClock
+from backend.tradingbot.data.calendar import ROUND_THE_CLOCK, session_date
 from backend.tradingbot.infra import build_info
 from backend.tradingbot.infra.build_info import build_facts, build_stamp
 from backend.tradingbot.models import (
@@ -31,13 +36,14 @@ from backend.tradingbot.models import (
     ModeChange,
     Order,
     ReconRun,
-    ShadowExecution,
 )
-from backend.tradingbot.services import builds, journal
+from backend.tradingbot.services import builds, journal, promotion_bars, recon
 from backend.tradingbot.services.fills import poll_account
 from tests.integration.conftest import Broker, Gateway
+from tests.integration.test_modes import meet, set_mode
 
 pytestmark = pytest.mark.django_db(transaction=True)
+DAY = timedelta(days=1)
 
 
 @pytest.fixture(autouse=True)
@@ -63,8 +69,114 @@ def test_an_order_its_execution_its_journal_and_a_breakers_event_bear_the_stamp(
     for model in (Order, Execution, JournalEntry, BreakerEvent):
         assert set(model.objects.values_list("build_stamp", flat=True)) == {build_stamp()}, model
     assert journal.verify("account:main").intact and journal.verify("firm").intact
-    for model in (ModeChange, ReconRun, ShadowExecution):
-        assert model._meta.get_field("build_stamp").get_default() == build_stamp()
+
+
+@pytest.fixture
+def tuesday(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """The build that runs from here on, by id and stamp: none that a column's default or an earlier test could know."""
+    before = (build_info.build_id(), build_stamp())
+    monkeypatch.setenv(build_info.SHA_VARIABLE, "build-of-tuesday")
+    builds.note_build(connection)
+    running = (build_info.build_id(), build_stamp())
+    assert running[0] == "build-of-tuesday" and not set(running) & set(before)
+    return running
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    """What the product's loggers write meanwhile, in the form of its log files."""
+    written, formatter = io.StringIO(), LOGGING["formatters"]["structured"]
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=formatter["foreign_pre_chain"], processors=formatter["processors"]
+        )
+    )
+    logger = logging.getLogger("backend.tradingbot")
+    logger.addHandler(handler)
+    yield written
+    logger.removeHandler(handler)
+
+
+def a_day_of_everything(gateway: Gateway) -> Iterator[requests.Response]:
+    """Each kind of record, made by the service that makes it in the product."""
+    now = FixedClock(datetime.now(UTC))
+    yield gateway.tick()
+    yield gateway.order("one")
+    poll_account(Account.objects.get(code="main"), clock=now)
+    yield gateway.call("POST", "strategies/mean/builds", {"build_id": "v2"})
+    headers = {"Authorization": f"Bearer {gateway.trader}", "X-Strategy-Build": "v2"}
+    yield requests.post(f"{gateway.url}/api/v1/orders", json=gateway.body("simulated"), headers=headers, timeout=30)
+    assert meet("100.00") == 1
+    body = gateway.body("asked")
+    yield gateway.call("POST", "orders/check", body)
+    yield gateway.call("POST", "strategies/mean/demote", {"to": "shadow", "reason": "look"}, gateway.risk)
+    yield gateway.call("POST", "breakers/firm/trip", {"reason": "look"}, gateway.risk)
+    yield gateway.order("denied")
+    asked = {**vars(promotion_bars.bar_in_force("default", "live")), "min_days": 30, "reason": "longer"}
+    asked |= {"profile": "default", "to_mode": "live"}
+    yield gateway.call("POST", "promotion-profiles", asked, gateway.risk)
+    today = session_date(now.now(), ROUND_THE_CLOCK)
+    recon.run_session(Account.objects.get(code="main"), today, actor="test", clock=FixedClock(now.now() + DAY))
+
+
+def test_every_record_bears_the_stamp_of_the_build_whose_service_made_it(
+    tuesday: tuple[str, str], gateway: Gateway, broker: Broker, lines: io.StringIO
+) -> None:
+    for answer in a_day_of_everything(gateway):
+        assert (answer.headers["X-Build-Id"], answer.headers["X-Build-Stamp"]) == tuesday, answer.text
+        order = answer.json().get("order", answer.json())
+        if "client_order_id" in order:  # a decision is part of its order
+            assert (order["build_id"], order["build_stamp"]) == tuesday and order["decision"]["checks"]
+    stamped = [model for model in apps.get_models() if any(f.name == "build_stamp" for f in model._meta.fields)]
+    assert {model.__name__ for model in stamped} >= {
+        "BreakerEvent", "Execution", "JournalEntry", "ModeChange", "Order", "PromotionBar", "ReconRun",
+        "ShadowExecution",
+    }  # fmt: skip
+    for model in stamped:
+        name = "gateway_build_id" if model is ModeChange else "build_id"
+        assert set(model._default_manager.values_list(name, "build_stamp")) == {tuesday}, model
+    told = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert {"order_transition"} <= {line["event"] for line in told}
+    assert {(line["build_id"], line["build_stamp"]) for line in told} == {tuesday}
+    metrics = gateway.call("GET", "../../metrics", token=gateway.risk).text
+    line = next(text for text in metrics.splitlines() if text.startswith("tradingbot_build_info"))
+    assert f'build_id="{tuesday[0]}"' in line and f'build_stamp="{tuesday[1]}"' in line
+    for scope in ("account:main", "firm"):
+        assert journal.verify(scope).intact
+
+
+def test_a_run_that_is_made_again_names_the_build_that_made_it_last(
+    gateway: Gateway, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account, clock = Account.objects.get(code="main"), FixedClock(datetime.now(UTC) + DAY)
+    today = session_date(datetime.now(UTC), ROUND_THE_CLOCK)
+    for name in ("build-of-monday", "build-of-tuesday"):
+        monkeypatch.setenv(build_info.SHA_VARIABLE, name)
+        recon.run_session(account, today, actor="test", clock=clock)
+        run = ReconRun.objects.get()
+        assert (run.build_id, run.build_stamp) == (name, build_stamp())
+
+
+def test_a_denial_by_another_build_names_that_build_when_it_is_judged_again(
+    gateway: Gateway, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for what was denied and for what was split by its mode, over all that is stored at once."""
+    stamps = {}
+    for name in ("build-of-monday", "build-of-tuesday"):
+        monkeypatch.setenv(build_info.SHA_VARIABLE, name)
+        assert gateway.order(f"denied-{name}", symbol="TSLA").status_code == 422
+        stamps[name] = build_stamp()
+        set_mode("canary", allocation=Decimal("0.5"))
+        gateway.tick()
+        assert gateway.order(f"split-{name}", qty="4").json()["placed_qty"] == "2"
+    monkeypatch.setenv(build_info.SHA_VARIABLE, "build-of-wednesday")
+    out = StringIO()
+    call_command("replay_decision", "--all", stdout=out)
+    told = out.getvalue()
+    for name, stamp in stamps.items():
+        assert told.count(f"the same as stored by build {name}, stamp {stamp}") == 2
+    assert "build-of-wednesday" not in told
 
 
 def test_the_stamp_stands_for_code_dependencies_and_settings(gateway: Gateway) -> None:

@@ -26,7 +26,7 @@ from backend.tradingbot.models import (
     StrategyBuild,
 )
 from backend.tradingbot.selectors import evidence
-from backend.tradingbot.services import mode_watch, promotion, shadow
+from backend.tradingbot.services import mode_watch, promotion, recovery, shadow
 from backend.tradingbot.services.breakers import trip
 from backend.tradingbot.services.breaks import open_break
 from backend.tradingbot.services.fills import poll_account
@@ -285,31 +285,58 @@ def test_the_divergence_report_names_both_sides_and_what_the_next_step_lacks(gat
 
 
 def many_shadow_orders(gateway: Gateway, broker: Broker, count: int) -> None:
-    """Random orders of a shadow strategy, random ticks and cancels between them: the broker never hears of one."""
-    chance = random.Random(20260302)
+    """Random orders of a shadow strategy; ticks, cancels and all that runs beside them in between: the broker's ledger
+    stays as it was to the last order, until the strategy is live and its first order is found there."""
+    chance, codes = random.Random(20260302), Counter[int]()
     set_mode("shadow")
     gateway.tick()
-    codes = set()
+    before = broker.ledger()["orders"]
     for number in range(count):
         kind = chance.choice(["market", "limit"])
         changes: dict[str, Any] = {
-            "side": chance.choice(["buy", "sell"]),
-            "qty": str(chance.randint(1, 12)),
+            "side": chance.choice(["buy", "buy", "sell"]),
+            "qty": str(chance.randint(1, 4)),
             "type": kind,
+            "time_in_force": chance.choice(["day", "gtc", "ioc"]),
         }
         if kind == "limit":
             changes["limit_price"] = f"{chance.randint(9900, 10100) / 100:.2f}"
-        codes.add(gateway.order(f"s{number}", **changes).status_code)
-        if chance.random() < 0.5:
+        if number % 50 == 0:
+            gateway.tick()
+        codes[gateway.order(f"s{number}", **changes).status_code] += 1
+        if chance.random() < 0.6:
             meet(f"{chance.randint(9950, 10050) / 100:.2f}", size=str(chance.randint(1, 20)))
         if chance.random() < 0.1:
             gateway.call("DELETE", f"orders/{gateway.prefix}-s{chance.randint(0, number)}?account=main")
-    assert codes == {201, 422}
-    assert [name for name in broker.ids() if name.startswith(gateway.prefix)] == []
+        if number % 20 == 19:
+            what_runs_beside(gateway, cancel_all=number % 40 == 39)
+    assert codes[201] > count / 2 and codes[422] and sum(codes.values()) == codes[201] + codes[422] == count
+    assert broker.ledger()["orders"] == before
     assert Order.objects.exclude(status="denied").exclude(qty=0).count() == 0
-    assert Position.objects.exclude(qty=0).count() == 0
+    assert (Execution.objects.count(), Position.objects.exclude(qty=0).count()) == (0, 0)
     booked = Counter(ShadowExecution.objects.values_list("order__side", flat=True))
-    assert booked["buy"] and booked["sell"]
+    assert booked["buy"] > count / 10 and booked["sell"] > count / 20
+    gateway.call("POST", "orders/cancel-all", {"account": "main"})
+    set_mode("live")
+    gateway.tick()
+    assert gateway.order("real", qty="1").status_code == 201
+    assert [row["client_order_id"] for row in broker.ledger()["orders"][len(before) :]] == [f"{gateway.prefix}-real"]
+
+
+def what_runs_beside(gateway: Gateway, cancel_all: bool) -> None:
+    """What beat does meanwhile, and at times a person who cancels all; a large shadow position makes room again."""
+    gateway.tick()
+    clock = FixedClock(datetime.now(UTC))
+    book_fills(gateway)
+    recovery.recover(clock=clock)
+    mode_watch.watch(clock=clock)
+    shadow.expire(clock=clock)
+    if cancel_all:
+        assert gateway.call("POST", "orders/cancel-all", {"account": "main"}).status_code == 202
+    held = ShadowName.objects.get()
+    if held.position > 20:  # room for more
+        gateway.order(f"out-{held.pk}-{clock.now().timestamp()}", side="sell", qty=str(int(held.position - held.sells)))
+        meet("100.00")
 
 
 def test_nothing_of_sixty_random_shadow_orders_reaches_the_broker(gateway: Gateway, broker: Broker) -> None:
