@@ -108,10 +108,10 @@ class Stack:
         self._prepare_environment()
         self._start_servers()
         write_private(self.state / "stack.env", {n: self.env.get(n, "") for n in SHARED_ENVIRONMENT})
-        self._manage("migrate", "--noinput", "-v", "0")
         if self.env["BROKER"] == "paper":
-            self._manage("seed_demo")
+            self._manage("seed_demo", "--migrate")
         else:
+            self._manage("migrate", "--noinput", "-v", "0")
             self._manage("check_broker")  # wrong keys and an unreachable host are said before anything trades
         self._start_programs()
         self._wait_until_ready()

@@ -1,4 +1,7 @@
-"""``manage.py seed_demo``: the demo's account, strategy, keys and administrator, once; writes ``demo.env``."""
+"""``manage.py seed_demo``: the demo's account, strategy, keys and administrator, once; writes ``demo.env``.
+
+With ``--migrate`` it migrates the database first, so that the start of the stack loads Django once for both.
+"""
 
 import os
 import secrets
@@ -7,8 +10,9 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import Group, User
-from django.core.management.base import BaseCommand, CommandError
-from django.db import transaction
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connection, transaction
 
 from backend.tradingbot.brokers.registry import execution_client
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
@@ -46,10 +50,16 @@ BREAKER = {"cooldown_sec": 5, "max_error_rate_per_min": 20, "ramp_sec": 60}
 class Command(BaseCommand):
     help = "Seed the demo account on the paper broker, once."
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--migrate", action="store_true", help="migrate the database first")
+
     def handle(self, *args: Any, **options: Any) -> None:
         config = settings.TRADINGBOT
         if config.broker != "paper":
             raise CommandError("the demo is seeded only with BROKER=paper")
+        if options["migrate"]:
+            call_command("migrate", interactive=False, verbosity=0)
+            connection.close()  # the next one notes the running build, which had no table before
         if Account.objects.filter(code="demo").exists():
             self.stdout.write("the demo is there already")
             return
