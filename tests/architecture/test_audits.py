@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -166,6 +167,25 @@ def test_promtool_refuses_a_planted_fault(command: str, name: str, text: str, tm
     (tmp_path / name).write_text(text)
     done = subprocess.run(["promtool", "check", command, tmp_path / name], capture_output=True, check=False)
     assert done.returncode == 1
+
+
+def test_djangos_deploy_check_goes_red_on_a_planted_setting(planted: Path) -> None:
+    settings = planted / "backend/settings/__init__.py"
+    shutil.copytree(ROOT / "backend", planted / "backend", dirs_exist_ok=True)
+    shutil.copy(ROOT / "manage.py", planted / "manage.py")
+    assert audit.deploy() == []
+    settings.write_text(settings.read_text() + "\nSECURE_HSTS_SECONDS = 0\nSESSION_COOKIE_SECURE = False\n")
+    assert {one.code for one in audit.deploy()} == {"security.W004", "security.W012"}
+
+
+def test_an_advisory_without_a_waiver_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pip-audit reports is a finding; asked of a report, because its service cannot be reached from everywhere."""
+    advisory = {"id": "PYSEC-2026-1", "fix_versions": ["2.0"], "aliases": [], "description": ""}
+    report = {"dependencies": [{"name": "thing", "version": "1.0", "vulns": [advisory]}]}
+    done = subprocess.CompletedProcess([], 1, json.dumps(report), "")
+    monkeypatch.setattr(audit, "run", lambda *_: done)
+    assert audit.pip_audit() == [audit.Finding("pip_audit", "PYSEC-2026-1", "thing==1.0", "fixed in 2.0")]
+    assert audit.main(["pip_audit"]) == 1
 
 
 def test_every_command_of_make_check_has_its_planted_fault_here() -> None:

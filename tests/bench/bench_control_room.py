@@ -196,7 +196,7 @@ def first_byte(cookie: str) -> None:
             try:
                 requests.get(f"{url}/healthz", timeout=5)
                 break
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):  # a worker that still imports takes the call in
                 time.sleep(0.1)
         session = requests.Session()
         session.cookies.set("sessionid", cookie)
