@@ -7,6 +7,8 @@ from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from backend.tradingbot.core.clock import FixedClock
@@ -56,6 +58,33 @@ def feed():
 
 def page(name, *arguments):
     return reverse(f"admin:tradingbot_{name}", args=arguments)
+
+
+def test_thirty_feeds_cost_as_many_statements_as_three_and_each_counts_its_own_stopped_symbols(sign_in, stop):
+    def declare(numbers):
+        for number in numbers:
+            symbols = ["AAPL", f"S{number}"] if number % 2 else [f"S{number}"]
+            declare_feed(
+                code=f"f{number:02}", symbols=symbols, max_silence_seconds=5, actor="t", reason="r", clock=CLOCK
+            )
+
+    def cost():
+        with CaptureQueriesContext(connection) as seen:
+            text = client.get(page("feed_changelist")).content.decode()
+        return len(seen), text.count("1 of 2"), text.count("0 of 1")
+
+    client = sign_in()
+    DataStop.objects.create(symbol="AAPL", check_name="z", source="ticks", since=CLOCK.now(), build_id="x")
+    DataStop.objects.create(
+        symbol="S2", check_name="z", source="ticks", since=CLOCK.now(), build_id="x", released_at=CLOCK.now(),
+        released_by="ann", reason="clean",
+    )  # fmt: skip
+    declare(range(3))
+    cost()
+    few = cost()
+    assert few[1:] == (1, 2)
+    declare(range(3, 30))
+    assert cost() == (few[0], 15, 15)
 
 
 def test_a_feed_shows_the_age_of_each_symbol_and_its_last_runs(sign_in, stop):

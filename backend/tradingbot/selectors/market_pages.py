@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-from django.db.models import QuerySet
+from django.db.models import Count, F, Func, IntegerField, OuterRef, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
 
 from backend.tradingbot.data import calendar
 from backend.tradingbot.data.check_context import Context, Sessions
@@ -75,6 +76,14 @@ def state_of(quality: SymbolQuality, in_session: bool) -> State:
     if quality.age > STALE_SECONDS:
         return State("old", "warning", "schedule")
     return State("fresh", "normal", "check_circle")
+
+
+def with_stopped_symbols(feeds: QuerySet[Feed]) -> QuerySet[Feed]:
+    """Each feed with ``stopped_symbols``: how many of its symbols a check keeps stopped now, in the same statement."""
+    place: Func = Func(OuterRef("symbols"), F("symbol"), function="array_position", output_field=IntegerField())
+    stopped = DataStop.objects.filter(released_at__isnull=True).alias(place=place).filter(place__isnull=False)
+    counted = stopped.order_by().annotate(all=Value(1)).values("all").annotate(n=Count("symbol", distinct=True))
+    return feeds.annotate(stopped_symbols=Coalesce(Subquery(counted.values("n"), output_field=IntegerField()), 0))
 
 
 def feed_page(hot: HotState, feed: Feed, now: datetime) -> dict[str, Any]:
