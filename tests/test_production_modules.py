@@ -17,9 +17,9 @@ from backend.tradingbot.execution.interfaces import ExecutionClient, OrderAck, O
 from backend.tradingbot.execution.replay_guard import ReplayGuard
 from backend.tradingbot.execution.shadow_client import CanaryExecutionClient, ShadowExecutionClient
 from backend.tradingbot.infra.build_info import BuildStamper, build_id, get_strategy_version, version_info
-from backend.tradingbot.ops.eod_recon import BrokerFill, EODReconciler, LocalOrder
+from backend.tradingbot.ops.eod_recon import BrokerFill, EODReconciler, LocalOrder, reconcile
 from backend.tradingbot.production.integration_example import LastPriceClient, TradingSystem
-from backend.tradingbot.risk.circuit_breaker import BreakerLimits, CircuitBreaker
+from backend.tradingbot.risk.circuit_breaker import KEPT_ERRORS, BreakerLimits, CircuitBreaker
 from backend.tradingbot.risk.greek_exposure_limits import GreekExposureLimiter, GreekLimits, PositionGreeks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -252,3 +252,30 @@ class TestCost:
         for number in range(2_000):
             monitor.validate_price("AAPL", 100 + (number % 7) * 0.01)
         assert len(monitor.price_history["AAPL"]) <= 150
+
+    def test_reconciling_ten_times_the_orders_costs_about_ten_times_as_much(self) -> None:
+        def day(size: int) -> tuple[list[LocalOrder], list[BrokerFill]]:
+            names = range(size)
+            orders = [LocalOrder(f"c{n}", f"b{n}", "AAPL", "buy", 10, "filled") for n in names]
+            return orders, [BrokerFill(f"b{n}", "AAPL", 10, 100.0, "filled") for n in reversed(names)]
+
+        few, many = day(500), day(5_000)
+        assert not reconcile(*many)
+        assert self.best(lambda: reconcile(*many)) < 40 * self.best(
+            lambda: reconcile(*few)
+        )  # a hundred if each met each
+
+    def test_what_the_breaker_keeps_of_a_storm_of_errors_is_bounded(self) -> None:
+        breaker = CircuitBreaker(1e6, clock=FixedClock())
+        for _ in range(3 * KEPT_ERRORS):
+            breaker.mark_error()
+        assert breaker.status()["errors_last_min"] == KEPT_ERRORS
+        assert breaker.reason == "error-rate"
+
+    def test_a_stamp_starts_no_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        build_id()
+        started: list[object] = []
+        monkeypatch.setattr(subprocess, "run", lambda *given, **options: started.append(given))
+        with BuildStamper("trading") as stamper:
+            stamped = [stamper.stamp({"number": number}) for number in range(1_000)]
+        assert started == [] and {one["build_id"] for one in stamped} == {build_id()}

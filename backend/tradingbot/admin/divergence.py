@@ -27,13 +27,16 @@ MOST_DAYS = 15
 
 
 def divergence_page(admin: ModelAdmin, request: HttpRequest, row: StrategyBuild) -> HttpResponse:
-    whole, by_day = divergence_by_day(row, report_begins(row), None)
+    begins = report_begins(row)
+    whole, by_day = divergence_by_day(row, begins, None)
     chosen = _day(request.GET.get("day", ""), by_day)
     compared = whole if chosen is None else by_day[chosen]
     context: dict[str, Any] = {
         **admin.admin_site.each_context(request),
         "opts": row._meta,
         "row": row,
+        "begins": begins,
+        "began_in": row.mode if begins == row.mode_since else "canary",
         "title": f"Shadow against live: {row}",
         "back": reverse("admin:tradingbot_strategybuild_change", args=[row.pk]),
         "days": list(by_day),

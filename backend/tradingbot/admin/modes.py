@@ -26,6 +26,7 @@ from backend.tradingbot.services import promotion
 
 PROMOTE, DEMOTE, REGISTER = (f"tradingbot.{name}_build" for name in ("promote", "demote", "register"))
 MODE_LABELS = {"shadow": "", "canary": "warning", "live": "success"}
+SAYS = {"slippage_bps_difference": "slippage difference, bps", "hard_verdicts": "hard stops of market data"}
 REQUEST_LABELS = {"waiting": "warning", "approved": "success", "refused": "danger", "expired": ""}
 
 
@@ -228,7 +229,12 @@ class StrategyBuildAdmin(EvidenceAdmin):
 def unmet(row: StrategyBuild) -> list[tuple[str, str]]:
     """What the next step still lacks, in words; nothing for a build that has no step up."""
     found = evidence_of(row)
-    return [(one["name"], f"{one['found']}, {one['wanted']} is asked") for one in found["conditions"] if not one["met"]]
+    return [(one["says"], f"{one['found']}, {one['wanted']} is asked") for one in found["conditions"] if not one["met"]]
+
+
+def _rounded(found: str) -> str:
+    """Four decimals are enough to look at; what it is judged by has all of them."""
+    return f"{round(float(found), 4):g}" if "." in found else found
 
 
 def evidence_of(row: StrategyBuild) -> dict[str, Any]:
@@ -237,7 +243,8 @@ def evidence_of(row: StrategyBuild) -> dict[str, Any]:
         target, asked = promotion.conditions(row, clock=SYSTEM_CLOCK)
     except TradingbotError as error:
         return {"step": None, "conditions": [], "evidence_problem": error.message}
-    shown = [{**vars(one), "badge": label("met" if one.met else "missing", "success" if one.met else "danger")}
+    shown = [{**vars(one), "badge": label("met" if one.met else "not met", "success" if one.met else "danger"),
+              "says": SAYS.get(one.name, one.name.replace("_", " ")), "found": _rounded(one.found)}
              for one in asked]  # fmt: skip
     met = sum(one.met for one in asked)
     return {"step": target, "conditions": shown, "met": met, "profile": row.strategy.promotion_profile}

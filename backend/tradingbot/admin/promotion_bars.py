@@ -29,6 +29,13 @@ def _number(kind: type[forms.Field], says: str, required: bool = True) -> forms.
     return kind(required=required, widget=widget, help_text=says)
 
 
+def _told(value: float | None) -> str:
+    """A bound in words: none is a number too, and what is not asked for says so."""
+    if value is None:
+        return "not asked"
+    return ("yes" if value else "no") if isinstance(value, bool) else f"{value:g}"
+
+
 class BarForm(ReasonForm):
     min_days = _number(forms.IntegerField, "Session days with orders in the mode before.")
     min_orders = _number(forms.IntegerField, "Orders that the gates let through in it.")
@@ -124,7 +131,7 @@ class PromotionBarAdmin(EvidenceAdmin):
         perform: Callable[[dict[str, Any]], str], form_class: type[ReasonForm],
     ) -> HttpResponse:  # fmt: skip
         facts = [("State", self.badge(row)), ("Set by", f"{row.set_by}: {row.reason}")]
-        facts += [(name.replace("_", " ").capitalize(), getattr(row, name)) for name in promotion_bars.FIELDS]
+        facts += [(name.replace("_", " ").capitalize(), _told(getattr(row, name))) for name in promotion_bars.FIELDS]
         says = "Asking for more acts at once. Asking for less waits for a second person."
         return ask(
             self, request, row, title=title, explanation=says, button=button, facts=facts, perform=perform,

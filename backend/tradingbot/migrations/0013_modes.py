@@ -11,13 +11,32 @@ from django.utils import timezone
 
 
 def keep_what_traded_live(apps, schema_editor):
-    """A strategy that was there before modes were placed its orders; it goes on as it was."""
+    """A strategy that was there before modes were placed its orders; it goes on as it was, unless it was stopped."""
     build = apps.get_model("tradingbot", "StrategyBuild")
     now = timezone.now()
     for strategy in apps.get_model("tradingbot", "Strategy").objects.all():
         build.objects.create(
-            strategy=strategy, mode="live", mode_since=now, registered_at=now, registered_by="migration"
+            strategy=strategy,
+            mode="live" if strategy.active else "shadow",
+            mode_since=now,
+            registered_at=now,
+            registered_by="migration",
         )
+
+
+def keep_no_simulated_order_open(apps, schema_editor):
+    """On the way back: an order that was only simulated never was at the broker, and there is no word for it any more."""
+    order = apps.get_model("tradingbot", "Order")
+    order.objects.filter(qty=0).update(qty=models.F("requested_qty"), filled_qty=0, status="canceled")
+
+
+def stop_what_is_not_live(apps, schema_editor):
+    """On the way back: without modes every order of an active strategy is placed whole, so those that were not trusted
+    with that are switched off; a person switches them on."""
+    build = apps.get_model("tradingbot", "StrategyBuild")
+    less = build.objects.exclude(mode="live", demoted=False, withdrawn_at=None)
+    apps.get_model("tradingbot", "Strategy").objects.filter(pk__in=less.values("strategy")).update(active=False)
+    keep_no_simulated_order_open(apps, schema_editor)
 
 
 class Migration(migrations.Migration):
@@ -442,5 +461,5 @@ class Migration(migrations.Migration):
                 ),
             ),
         ),
-        migrations.RunPython(keep_what_traded_live, migrations.RunPython.noop),
+        migrations.RunPython(keep_what_traded_live, stop_what_is_not_live),
     ]

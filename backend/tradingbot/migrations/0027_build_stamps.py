@@ -10,6 +10,22 @@ from backend.tradingbot.infra.build_info import build_stamp
 STAMPED = ("breakerevent", "execution", "journalentry", "modechange", "order", "reconrun", "shadowexecution")
 
 
+# On the way back the columns and the builds stay in the database, out of the models' sight: a stamp is part of its journal
+# entry's hash, and without it the chain could never be proven again.
+ADD = """
+ALTER TABLE tradingbot_{0} ADD COLUMN IF NOT EXISTS build_stamp varchar(16) NOT NULL DEFAULT '';
+ALTER TABLE tradingbot_{0} ALTER COLUMN build_stamp DROP DEFAULT"""
+LEAVE = "ALTER TABLE tradingbot_{0} ALTER COLUMN build_stamp SET DEFAULT ''"
+BRING_BACK = """
+DO $$ BEGIN
+  IF to_regclass('tradingbot_buildstamp_kept') IS NOT NULL THEN
+    INSERT INTO tradingbot_buildstamp SELECT * FROM tradingbot_buildstamp_kept ON CONFLICT DO NOTHING;
+    DROP TABLE tradingbot_buildstamp_kept;
+  END IF;
+END $$"""
+KEEP = "CREATE TABLE tradingbot_buildstamp_kept AS TABLE tradingbot_buildstamp"
+
+
 class Migration(migrations.Migration):
     dependencies = [
         ("tradingbot", "0026_roles"),
@@ -35,14 +51,15 @@ class Migration(migrations.Migration):
             },
         ),
         *(
-            operation
-            for name in STAMPED
-            for operation in (
-                migrations.AddField(name, "build_stamp", models.CharField(blank=True, default="", max_length=16)),
-                migrations.AlterField(
-                    name, "build_stamp", models.CharField(blank=True, default=build_stamp, max_length=16)
-                ),
+            migrations.SeparateDatabaseAndState(
+                [migrations.RunSQL(ADD.format(name), LEAVE.format(name))],
+                [
+                    migrations.AddField(
+                        name, "build_stamp", models.CharField(blank=True, default=build_stamp, max_length=16)
+                    )
+                ],
             )
+            for name in STAMPED
         ),
         pgtrigger.migrations.AddTrigger(
             model_name="buildstamp",
@@ -73,4 +90,5 @@ class Migration(migrations.Migration):
                 ),
             ),
         ),
+        migrations.RunSQL(BRING_BACK, KEEP),
     ]

@@ -18,11 +18,23 @@ FIRST = (
 )
 
 
+# What people asked for is kept on the way back: what ships could ask for less, and nobody would have approved that.
+BRING_BACK = """
+DO $$ BEGIN
+  IF to_regclass('tradingbot_promotionbar_kept') IS NOT NULL THEN
+    INSERT INTO tradingbot_promotionbar SELECT * FROM tradingbot_promotionbar_kept;
+    PERFORM setval(pg_get_serial_sequence('tradingbot_promotionbar', 'id'), max(id)) FROM tradingbot_promotionbar;
+    DROP TABLE tradingbot_promotionbar_kept;
+  END IF;
+END $$"""
+KEEP = "CREATE TABLE tradingbot_promotionbar_kept AS TABLE tradingbot_promotionbar"
+
+
 def first_versions(apps, schema_editor):
     """Where strategies are on file already; on a new database the first strategy brings them."""
-    if not apps.get_model("tradingbot", "Strategy").objects.exists():
-        return
     model, now = apps.get_model("tradingbot", "PromotionBar"), timezone.now()
+    if model.objects.exists() or not apps.get_model("tradingbot", "Strategy").objects.exists():
+        return
     for profile, to_mode, days, orders, slippage, fill_rate, two in FIRST:
         model.objects.create(
             profile=profile,
@@ -170,5 +182,6 @@ class Migration(migrations.Migration):
                 ),
             ),
         ),
+        migrations.RunSQL(BRING_BACK, KEEP),
         migrations.RunPython(first_versions, migrations.RunPython.noop),
     ]

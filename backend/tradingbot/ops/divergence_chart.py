@@ -38,9 +38,9 @@ def chart(title: str, unit: str, rows: Sequence[tuple[str, Estimate, Estimate]])
     ends = [end for _, *sides in rows for side in sides for end in _ends(side)]
     if not ends:
         return ""
-    low, high = min(ends), max(ends)
-    span = (high - low) or 1.0
-    low, span = low - span * 0.05, span * 1.1
+    least, most = min(ends), max(ends)
+    span = (most - least) or 1.0
+    low, span = least - span * 0.05, span * 1.1
 
     def x(value: float) -> float:
         return round(LEFT + (value - low) / span * (WIDTH - LEFT - RIGHT), 1)
@@ -60,7 +60,7 @@ def chart(title: str, unit: str, rows: Sequence[tuple[str, Estimate, Estimate]])
             parts.append(
                 f'<text class="versus-{side}" x="{WIDTH - RIGHT + 10}" y="{y + 4}">{side} {escape(words)}</text>'
             )
-    for value, anchor in ((low + span * 0.05, "start"), (low + span * 0.95, "end")):
+    for value, anchor in ((least, "start"), (most, "end")):
         parts.append(
             f'<text class="versus-axis" x="{x(value)}" y="{height - 5}" text-anchor="{anchor}">'
             f"{escape(figure(value, unit))}</text>"
