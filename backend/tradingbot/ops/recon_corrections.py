@@ -36,10 +36,10 @@ class Corrected:
 def apply(executions: pl.DataFrame, earlier: pl.DataFrame) -> Corrected:
     """``executions`` with its busts and corrections applied. ``earlier`` are executions of sessions before, which a
     bust of today may name; only those that are named join the frame."""
-    plain = executions.filter(pl.col("kind") == "fill")
     changes = executions.filter(pl.col("kind") != "fill")
     if not changes.height:
-        return Corrected(plain, frozenset(), ())
+        return Corrected(executions, frozenset(), ())
+    plain = executions.filter(pl.col("kind") == "fill")
     named = changes.select(pl.col("refers_to").drop_nulls().unique().alias("execution_id"))
     older = earlier.join(named, on="execution_id", how="semi").join(plain, on="execution_id", how="anti")
     plain = pl.concat([plain, older.select(list(EXECUTIONS))])

@@ -22,7 +22,8 @@ _TERMS = ("symbol", "side", "qty", "price")
 @dataclass(frozen=True)
 class Matched:
     """``pairs``: (ours, theirs, match_pass) by row number; a group of partials has a line for each row on either side,
-    with null on the other. ``clashes``: pairs that are surely the same execution and differ in what it was."""
+    with null on the other. ``clashes``: the row numbers of pairs that are surely the same execution and differ in what
+    it was."""
 
     pairs: pl.DataFrame
     clashes: pl.DataFrame
@@ -52,8 +53,8 @@ def match(ours: pl.DataFrame, theirs: pl.DataFrame, tolerances: Tolerances) -> M
     """Match two numbered frames of executions. Each execution id stands at most once on a side: take duplicates out
     before (``recon_executions.without_duplicates``)."""
     joined = _by_execution_id(ours, theirs)
-    bad = _differs(tolerances)
-    clashes = joined.filter(bad)
+    bad = _differs(ours, theirs, joined, tolerances)
+    clashes = joined.filter(bad).select(ROW, f"{ROW}_theirs")
     found = [_pairs(joined.filter(~bad), MatchPass.EXECUTION_ID)]
     left = _Left(
         ours.join(joined, left_on=ROW, right_on="row", how="anti"),
@@ -81,18 +82,25 @@ def _later_passes(left: _Left, tolerances: Tolerances) -> Iterator[tuple[pl.Data
 
 
 def _by_execution_id(ours: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
-    columns = [ROW, "execution_id", "order_id", *_TERMS, "occurred_at", "trade_date", "multiplier"]
-    return (
-        ours.select(columns)
-        .filter(pl.col("execution_id").is_not_null())
-        .join(theirs.select(columns), on="execution_id", suffix="_theirs")
-    )
+    """Pairs by position (``here``, ``there``) with their row numbers; the terms stay where they are, since a day of a
+    million of them side by side is what would take the most memory of a run."""
+    named = [
+        side.select(ROW, "execution_id", pl.int_range(pl.len()).alias(place)).drop_nulls("execution_id")
+        for side, place in ((ours, "here"), (theirs, "there"))
+    ]
+    return named[0].join(named[1], on="execution_id", suffix="_theirs").drop("execution_id")
 
 
-def _differs(tolerances: Tolerances) -> pl.Expr:
-    terms = [pl.col(name) != pl.col(f"{name}_theirs") for name in ("symbol", "side", "qty", "trade_date", "multiplier")]
-    price = (pl.col("price") - pl.col("price_theirs")).abs() > pl.lit(tolerances.price, dtype=NUMBER)
-    return pl.any_horizontal(*terms, price)
+def _differs(ours: pl.DataFrame, theirs: pl.DataFrame, joined: pl.DataFrame, tolerances: Tolerances) -> pl.Series:
+    """Which of the pairs differ in what the execution was, one column after the other; what is told on one side
+    alone differs."""
+    here, there = joined["here"], joined["there"]
+    apart = (ours["price"].gather(here) - theirs["price"].gather(there)).abs()
+    over = (pl.col("apart") > pl.lit(tolerances.price, dtype=NUMBER)).fill_null(True)
+    differs = apart.to_frame("apart").select(over).to_series()
+    for name in ("symbol", "side", "qty", "trade_date", "multiplier"):
+        differs = differs | ours[name].gather(here).ne_missing(theirs[name].gather(there))
+    return differs
 
 
 def _pairs(joined: pl.DataFrame, name: MatchPass) -> pl.DataFrame:

@@ -102,7 +102,8 @@ def as_movements(executions: pl.DataFrame) -> pl.DataFrame:
 
 def as_told(executions: pl.DataFrame) -> pl.DataFrame:
     """What is compared with the broker's: fills, busts and corrections; a correction says what its reversal does."""
-    return executions.filter(pl.col("kind") != "reversal")
+    reversed_too = (executions["kind"] == "reversal").any()
+    return executions.filter(pl.col("kind") != "reversal") if reversed_too else executions  # else the same, not a copy
 
 
 def _finished(data: pl.DataFrame, trade_date_of: TradeDate) -> pl.DataFrame:
@@ -152,10 +153,10 @@ def statement_lines(statement_id: int, table: str) -> pl.DataFrame:
 OUR_ORDERS = """
 SELECT nullif(coalesce(broker_order_id, ''), ''), client_order_id, symbol, side, qty, filled_qty, status
 FROM tradingbot_order
-WHERE account_id = %s AND mode <> 'shadow' AND status NOT IN ('new', 'denied')
-  AND (client_order_id = ANY(%s) OR broker_order_id = ANY(%s) OR (created_at <= %s
-    AND (created_at > %s
-      OR status IN ('pending_submit', 'in_doubt', 'accepted', 'partially_filled', 'pending_cancel'))))"""
+WHERE account_id = %s AND mode <> 'shadow' AND status NOT IN ('new', 'denied')"""
+OF_WINDOW = """ AND created_at <= %s AND (created_at > %s
+  OR status IN ('pending_submit', 'in_doubt', 'accepted', 'partially_filled', 'pending_cancel'))"""
+BY_NAME = " AND (client_order_id = ANY(%s) OR broker_order_id = ANY(%s))"
 UNDER_WAY = timedelta(minutes=1)  # an order made right before the cut may have reached the broker after it
 
 
@@ -168,12 +169,26 @@ class OrderWindow:
 
     opening_cut: datetime
     cut: datetime
-    client_ids: list[str]
-    broker_ids: list[str]
+    client_ids: pl.Series
+    broker_ids: pl.Series
 
 
 def our_orders(account_id: int, window: OrderWindow) -> pl.DataFrame:
-    """Our orders of ``window``, as they stand now."""
-    named = [window.client_ids, window.broker_ids]
-    values = [account_id, *named, window.cut - UNDER_WAY, window.opening_cut - UNDER_WAY]
-    return checked("orders", copied(OUR_ORDERS, values, SCHEMAS["orders"]))
+    """Our orders of ``window``, as they stand now.
+
+    Those made between the cuts come first, by frame; only the names that they leave over are asked for by name, since a
+    million names as a parameter of the query weigh more than the orders themselves.
+    """
+    times = [account_id, window.cut - UNDER_WAY, window.opening_cut - UNDER_WAY]
+    found = copied(OUR_ORDERS + OF_WINDOW, times, SCHEMAS["orders"])
+    names = [_left(window.client_ids, found["client_order_id"]), _left(window.broker_ids, found["order_id"])]
+    if any(names):
+        named = copied(OUR_ORDERS + BY_NAME, [account_id, *names], SCHEMAS["orders"])
+        found = pl.concat([found, named.join(found, on="client_order_id", how="anti")])
+    return checked("orders", found)
+
+
+def _left(names: pl.Series, known: pl.Series) -> list[str]:
+    """The names that are not among the known ones, each once."""
+    asked = names.drop_nulls().unique().to_frame("name")
+    return asked.join(known.drop_nulls().to_frame("name"), on="name", how="anti")["name"].to_list()

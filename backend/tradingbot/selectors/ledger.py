@@ -69,7 +69,7 @@ class Ledger:
 
 def read_ledger(
     account: Account, opening: OpeningPoint, cut: datetime, session: date, trade_date_of: Callable[[datetime], date],
-    *, order_ids: tuple[list[str], list[str]],
+    *, order_ids: tuple[pl.Series, pl.Series],
 ) -> Ledger:  # fmt: skip
     """Our books of ``session`` at ``cut``. ``order_ids`` are client and broker ids of orders to show whatever their
     age."""

@@ -5,6 +5,7 @@ Invariant: nothing here writes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -79,7 +80,7 @@ def compare(
     theirs, problems, cut = _their_books(statements, session)
     standing = standing_before(account, session)
     theirs = _comparable_orders(theirs, account, cut, statements)
-    named = (standing.orders + _ids(theirs, "client_order_id"), _ids(theirs, "order_id"))
+    named = (_ids(theirs, "client_order_id", standing.orders), _ids(theirs, "order_id"))
     ledger = read_ledger(account, opening.point, cut, session, trade_date_of, order_ids=named)
     if ledger.cash is None:
         problems.append(("cash", "our own cash is not known: set it before the day can be closed"))
@@ -129,8 +130,9 @@ def _their_books(statements: list[Statement], session: date) -> tuple[Books, lis
     return Books(**told), problems, cut
 
 
-def _ids(theirs: Books, column: str) -> list[str]:
-    return [] if theirs.orders is None else theirs.orders[column].drop_nulls().to_list()
+def _ids(theirs: Books, column: str, more: Iterable[str] = ()) -> pl.Series:
+    told = pl.Series(list(more), dtype=pl.String)
+    return told if theirs.orders is None else pl.concat([told, theirs.orders[column].drop_nulls()])
 
 
 def _comparable_orders(theirs: Books, account: Account, cut: datetime, statements: list[Statement]) -> Books:
