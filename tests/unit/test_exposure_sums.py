@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -52,6 +53,15 @@ def test_a_share_has_a_delta_of_one_and_a_beta_that_is_high_when_nobody_knows_it
     assert [unit.measures[index] for index in (NET, DELTA, GAMMA, THETA, VEGA)] == [100, 1, 0, 0, 0]
     assert unit.measures[BETA] == UNKNOWN_BETA * 100 == 200
     assert share_unit("100", beta="0.8").measures[BETA] == 80
+
+
+@pytest.mark.parametrize("broken", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("held", [(3, 0, 0), (-3, 0, 0), (3, 1, 2)])
+def test_a_measure_that_is_no_number_is_never_summed_whether_the_quantity_is_fixed_or_not(broken, held) -> None:
+    unit = share_unit("100")
+    bad = replace(unit, measures=(*unit.measures[:-1], Decimal(broken)))
+    with pytest.raises((ValueError, ArithmeticError)):
+        name_risk(bad, *map(Decimal, held))
 
 
 def test_a_share_in_the_stress_grid_moves_with_the_spot_alone() -> None:

@@ -74,8 +74,8 @@ class BookRisk:
         return BookRisk(
             gross=self.gross - old.gross + new.gross,
             short=self.short - old.short + new.short,
-            low=tuple(s - o + n for s, o, n in zip(self.low, old.low, new.low, strict=True)),
-            high=tuple(s - o + n for s, o, n in zip(self.high, old.high, new.high, strict=True)),
+            low=tuple([s - o + n for s, o, n in zip(self.low, old.low, new.low, strict=True)]),
+            high=tuple([s - o + n for s, o, n in zip(self.high, old.high, new.high, strict=True)]),
             unknown=self.unknown - (not old.known) + (not new.known),
             unstressed=self.unstressed - (not old.stressed) + (not new.stressed),
         )
@@ -93,6 +93,21 @@ def gross_of(unit: UnitRisk | None, position: Decimal, buys: Decimal, sells: Dec
     return exact(max(abs(position - sells), abs(position + buys)) * unit.notional)
 
 
+def _ends(
+    measures: Sequence[Decimal], least: Decimal, most: Decimal
+) -> tuple[tuple[Decimal, ...], tuple[Decimal, ...]]:
+    """Each measure at its lowest and at its highest. One product serves both where the quantity cannot vary; raises for
+    a measure or a quantity that is no number."""
+    if least == most:
+        only = tuple([(least * measure).quantize(NINE_PLACES) for measure in measures])
+        if not all(map(Decimal.is_finite, only)):
+            raise ValueError("a measure of one unit is no number")
+        return only, only
+    ones = [(least * measure).quantize(NINE_PLACES) for measure in measures]
+    others = [(most * measure).quantize(NINE_PLACES) for measure in measures]
+    return tuple(map(min, ones, others)), tuple(map(max, ones, others))
+
+
 def name_risk(unit: UnitRisk | None, position: Decimal, buys: Decimal, sells: Decimal) -> NameRisk:
     """The risk of ``position`` (signed) with ``buys`` and ``sells`` still open or in doubt, each of which may fill or
     not. Without a unit it is unknown, unless there is nothing."""
@@ -101,16 +116,12 @@ def name_risk(unit: UnitRisk | None, position: Decimal, buys: Decimal, sells: De
         return EMPTY_NAME
     if unit is None:
         return UNKNOWN_NAME
-    low, high = [], []
-    for measure in unit.measures:
-        one, other = exact(least * measure), exact(most * measure)
-        low.append(min(one, other))
-        high.append(max(one, other))
+    low, high = _ends(unit.measures, least, most)
     return NameRisk(
         gross=exact(max(abs(least), abs(most)) * unit.notional),
         short=exact(max(-position, ZERO) * unit.notional),
-        low=tuple(low),
-        high=tuple(high),
+        low=low,
+        high=high,
         stressed=unit.stressed,
     )
 
@@ -136,8 +147,8 @@ def part_risk(unit: UnitRisk | None, position: Decimal, buys: Decimal, sells: De
         return NO_PART
     if unit is None:
         return replace(NO_PART, known=False)
-    ends = [(exact(least * measure), exact(most * measure)) for measure in unit.measures[:STRESS]]
-    return PartRisk(gross_of(unit, position, buys, sells), tuple(map(min, ends)), tuple(map(max, ends)), known=True)
+    low, high = _ends(unit.measures[:STRESS], least, most)
+    return PartRisk(gross_of(unit, position, buys, sells), low, high, known=True)
 
 
 def book_of(names: Iterable[NameRisk]) -> BookRisk:
@@ -173,6 +184,6 @@ def attributed(parts: dict[int, Decimal], position: Decimal) -> dict[int, Decima
 
 def worst_stress(low: Sequence[Decimal]) -> tuple[Decimal, str]:
     """The greatest loss over the stress cells, as a number at or above zero, and the cell's name."""
-    cells = range(STRESS, len(MEASURES))
-    worst = min(cells, key=lambda index: low[index])
-    return max(-low[worst], ZERO), MEASURES[worst]
+    cells = low[STRESS:]
+    worst = min(cells)
+    return max(-worst, ZERO), MEASURES[STRESS + cells.index(worst)]

@@ -9,7 +9,6 @@ rises slowly back to its limit.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -77,7 +76,7 @@ def _ramped(found: list[Measured], ramp: Ramp, snapshot: RiskSnapshot) -> list[M
     share = _share(ramp, snapshot)
     says = f"{ramp.scope} was reset at {rfc3339(ramp.reset_at)}, {plain(round(share * 100, 1))} % of the size is left:"
     return [
-        replace(each, code="ramp_after_reset", says=f"{says} {each.says}", limit=round(each.limit * share, 9))
+        each._replace(code="ramp_after_reset", says=f"{says} {each.says}", limit=round(each.limit * share, 9))
         for each in found
     ]
 

@@ -7,9 +7,9 @@ nearest to it; every figure that fails is named in the message.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import NamedTuple
 
 from backend.tradingbot.core.values import plain
 from backend.tradingbot.risk.limits import Limit
@@ -18,8 +18,7 @@ from backend.tradingbot.risk.snapshot import Check, RiskSnapshot
 ASK_RISK = "ask the risk role to set it"
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(NamedTuple):
     """One figure against one limit. ``code`` is the check's when this one fails; ``shown`` is the figure with its sign,
     ``value`` the size that is held against the limit."""
 
@@ -71,13 +70,15 @@ def judged(gate: str, found: Sequence[Measured], remedy: str, ok: str = "within_
     if not found:
         return Check(gate, True, "not_required", "no limit of this control applies")
     failing = [each for each in found if each.fails]
-    binding = max(failing or found, key=lambda each: each.used)
-    figures: dict[str, Any] = {"value": short(binding.value), "limit": plain(binding.limit)}
-    figures["headroom"] = short(binding.limit - binding.value)
+    binding = found[0] if len(found) == 1 else max(failing or found, key=lambda each: each.used)
+    value, limit = short(binding.value), plain(binding.limit)
+    headroom = short(binding.limit - binding.value)
     if not failing:
-        return Check(gate, True, ok, binding.sentence(), **figures)
+        figure = value if binding.shown is None else short(binding.shown)
+        message = f"{binding.says} {figure}, limit {limit} ({binding.where})"
+        return Check(gate, True, ok, message, "", value, limit, headroom)
     message = "; ".join(each.sentence() for each in failing)
-    return Check(gate, False, binding.code, message, remedy, **figures)
+    return Check(gate, False, binding.code, message, remedy, value, limit, headroom)
 
 
 def let_out(check: Check) -> Check:

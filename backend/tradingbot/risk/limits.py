@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from backend.tradingbot.core.errors import FieldError, InvalidInputError
 from backend.tradingbot.core.values import OrderIntent, plain
@@ -90,6 +90,7 @@ def scopes_of(order: OrderIntent) -> tuple[str, ...]:
     return FIRM, f"account:{order.account}", f"strategy:{order.strategy}", f"symbol:{order.symbol}", within
 
 
+@lru_cache(maxsize=4_096)
 def scope_kind(scope: str) -> str:
     """``firm``, ``account``, ``strategy``, ``symbol`` or ``strategy_symbol``; raises InvalidInputError for others."""
     if scope == FIRM:
@@ -148,6 +149,16 @@ class Profile:
         return tuple(kind for kind in self.values if KINDS[kind].gate == gate)
 
 
+@lru_cache(maxsize=64)
+def _by_gate(required: tuple[str, ...]) -> Mapping[str, tuple[str, ...]]:
+    """The kinds that a profile requires, by gate; a profile's are the same for each of its orders."""
+    found: dict[str, tuple[str, ...]] = {}
+    for kind in required:
+        gate = KINDS[kind].gate
+        found[gate] = (*found.get(gate, ()), kind)
+    return found
+
+
 @dataclass(frozen=True)
 class LimitSet:
     """The limits that apply to one order: ``account`` is the scope whose rows the profile requires."""
@@ -170,16 +181,22 @@ class LimitSet:
 
     def tightest(self, kind: str) -> Limit | None:
         """The row that decides; None when there is none. A value that is no finite number raises, which denies."""
-        if kind not in self._found:
+        found = self._found
+        if kind not in found:
             rows = self._by_kind.get(kind, [])
             for row in rows:
                 check_limit(row.scope, kind, row.value)
-            pick = max if KINDS[kind].higher_is_tighter else min
-            self._found[kind] = pick(rows, key=lambda row: row.value) if rows else None
-        return self._found[kind]
+            pick = max if KINDS[kind].higher_is_tighter else min  # raises for a kind that is none
+            found[kind] = pick(rows, key=lambda row: row.value) if len(rows) > 1 else next(iter(rows), None)
+        return found[kind]
+
+    @cached_property
+    def _at_account(self) -> dict[str, Limit]:
+        """The account's own row of each kind, the first that was given."""
+        return {row.kind: row for row in reversed(self.rows) if row.scope == self.account}
 
     def at_account(self, kind: str) -> Limit | None:
-        return next((row for row in self._by_kind.get(kind, []) if row.scope == self.account), None)
+        return self._at_account.get(kind)
 
     def above_account(self, kinds: Container[str]) -> list[Limit]:
         """The rows of shared ``kinds`` above the account. A value that is no finite number raises, which denies."""
@@ -189,15 +206,18 @@ class LimitSet:
             check_limit(row.scope, row.kind, row.value)
         return found
 
+    @cached_property
+    def _gates(self) -> frozenset[str]:
+        return frozenset(KINDS[kind].gate for kind in {row.kind for row in self.rows}).union(_by_gate(self.required))
+
     def uses(self, gate: str) -> bool:
         """Whether the profile requires anything of ``gate``, or somebody has limited one of its kinds."""
-        kinds = {*self.required, *(row.kind for row in self.rows)}
-        return any(KINDS[kind].gate == gate for kind in kinds)
+        return gate in self._gates
 
     def missing(self, gate: str) -> tuple[str, ...]:
         """The required kinds of ``gate`` that have no row for the account."""
-        wanted = (kind for kind in self.required if KINDS[kind].gate == gate)
-        return tuple(kind for kind in wanted if self.at_account(kind) is None)
+        wanted = _by_gate(self.required).get(gate, ())
+        return tuple(kind for kind in wanted if kind not in self._at_account)
 
 
 def is_loosening(kind: str, scope: str, before: Decimal | None, after: Decimal | None, required: bool) -> bool:
