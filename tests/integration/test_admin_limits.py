@@ -135,3 +135,72 @@ def test_what_changed_between_two_moments_is_shown_with_who_and_which_way(client
 )
 def test_which_way_a_limit_went_depends_on_its_kind(kind, before, after, expected):
     assert way(kind, before, after) == expected
+
+
+def compare(client, **asked):
+    page = client.get(reverse("admin:tradingbot_limitversion_compare"), asked)
+    shown = page.context.get("changes") or []
+    return page, {kind.name: tuple(line.values()) for kind, line in shown}
+
+
+def test_two_profiles_are_laid_side_by_side_with_percent_and_direction(client, row):
+    sign_in(client, "ann")
+    page, lines = compare(client, first="profile:default", second="profile:small_pilot")
+    assert page.status_code == 200
+    assert lines["order_qty_max"] == ("10,000", "100", "-99.0 %", "tighter")
+    assert lines["duplicate_window_seconds"] == ("5", "60", "+1,100.0 %", "tighter")
+    assert lines["repeat_window_seconds"] == ("300", "600", "+100.0 %", "tighter")
+    assert lines["stress_loss_max"] == ("no limit", "4,000", "-", "tighter")
+    _, back = compare(client, first="profile:small_pilot", second="profile:default")
+    assert back["order_qty_max"] == ("100", "10,000", "+9,900.0 %", "looser")
+    assert back["stress_loss_max"] == ("4,000", "no limit", "-", "looser")
+    assert back.keys() == lines.keys()
+    page, same = compare(client, first="profile:default", second="profile:default")
+    assert same == {} and "Every limit is the same" in page.text
+
+
+def test_a_scope_is_laid_beside_itself_at_another_moment_and_beside_its_profile(client, row):
+    sign_in(client, "ann", "set_limit")
+    between = datetime.now(UTC)
+    act(client, row, "new_value", value="50", reason="a calmer day")
+    act(client, row, "new_value", value="60000", reason="waits, so it is nowhere in force")
+    scope = "account:main"
+    page, lines = compare(client, first=scope, first_at=between.isoformat(), second=scope)
+    assert lines == {"order_qty_max": (f"{row.value:,.0f}", "50", page.context["changes"][0][1]["percent"], "tighter")}
+    _, lines = compare(client, first=scope, second="profile:default")
+    assert lines["order_qty_max"][::3] == ("50", "looser")
+    LimitVersion.objects.create(
+        scope=scope, kind="gross_exposure_max", version=2, value=None, effective_from=datetime.now(UTC),
+        state="in_force", loosens=False, set_by="x", reason="none: nothing may trade", set_at=datetime.now(UTC),
+        build_id="b",
+    )  # fmt: skip
+    _, lines = compare(client, first=scope, first_at=between.isoformat(), second=scope)
+    assert lines["gross_exposure_max"][1:] == ("no limit", "-", "tighter")  # required: without it no order passes
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"first": "account:none", "second": "profile:default"},
+        {"first": "profile:default", "first_at": "2026-01-05 10:00", "second": "profile:default"},
+        {"first": "profile:default", "second": "account:main", "second_at": "tomorrow"},
+    ],
+)
+def test_what_cannot_be_compared_is_a_422_that_says_so(client, row, asked):
+    sign_in(client, "ann")
+    page, lines = compare(client, **asked)
+    assert (page.status_code, lines) == (422, {})
+    client.force_login(User.objects.create_user("eve", is_staff=True))
+    assert compare(client, first="profile:default", second="profile:small_pilot")[0].status_code == 403
+
+
+def test_a_version_is_held_against_the_value_that_it_followed_not_against_a_refused_one(client, row):
+    sign_in(client, "ann", "set_limit")
+    act(client, row, "new_value", value="50", reason="less")
+    act(client, row, "new_value", value="60000", reason="much more")
+    act(client, row, "new_value", value="40", reason="less again")
+    page = client.get(reverse("admin:tradingbot_limitversion_change", args=[row.pk]))
+    told = [(line["before"], line["value"], line["percent"], line["row"].state) for line in page.context["history"]]
+    assert told[0] == ("50", "40", "-20.0 %", "in_force")
+    assert told[1] == ("50", "60,000", "+119,900.0 %", "refused")
+    assert "tightened, -20.0 %" in page.text

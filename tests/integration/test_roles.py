@@ -49,6 +49,7 @@ PAGES = {
     "tradingbot_feed_symbol": ALL, "tradingbot_strategybuild_divergence": ALL,
     "second_factor": ALL, "second_factor_set_up": ALL, "tradingbot_journalentry_search_entries": ALL,
     "tradingbot_account_exposure": ALL, "tradingbot_limitversion_differences": ALL,
+    "tradingbot_limitversion_compare": ALL,
     "tradingbot_killswitchrun_progress": NOBODY,  # there is no run 0, and that is not told either
 }  # fmt: skip
 

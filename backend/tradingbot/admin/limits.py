@@ -20,6 +20,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from backend.tradingbot.admin.asking import ReasonForm, ask
 from backend.tradingbot.admin.evidence import EvidenceAdmin, actor_of, may
+from backend.tradingbot.admin.limit_compare import amount, compare_page, percent
 from backend.tradingbot.admin.limit_differences import differences_page
 from backend.tradingbot.admin.rendering import grouped, label
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
@@ -37,7 +38,7 @@ from backend.tradingbot.models import (
     VolatilityLevel,
 )
 from backend.tradingbot.risk.limits import KINDS
-from backend.tradingbot.selectors.limits import limit_history
+from backend.tradingbot.selectors.limit_sets import history_of
 from backend.tradingbot.services.limits import decide_limit, set_limit
 from backend.tradingbot.services.permits import enable_pattern
 
@@ -70,7 +71,7 @@ class LimitVersionAdmin(EvidenceAdmin):
     list_filter = ["state", "kind"]
     list_select_related = ["previous"]
     search_fields = ["scope", "kind", "set_by", "reason"]
-    actions_list = ["differences"]
+    actions_list = ["differences", "compare"]
     actions_detail = ["new_value", "approve", "refuse"]
     change_form_before_template = "admin/tradingbot/limit_history.html"
 
@@ -102,20 +103,21 @@ class LimitVersionAdmin(EvidenceAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """With every version of the same limit above the one that is open."""
+        """With every version of the same limit above the one that is open, each against the value that it followed."""
         row = self.get_object(request, object_id)
-        versions = [] if row is None else limit_history(row.scope, row.kind)
+        versions = [] if row is None else history_of(row.scope, row.kind)
         history = [
             {
                 "row": each,
                 "here": each.pk == row.pk,
-                "before": self.before(each),
+                "before": "-" if each.previous is None else amount(followed.before),
+                "percent": percent(followed),
                 "value": self.shown_value(each),
                 "change": self.change(each),
                 "state": self.badge(each),
                 "since": self.since(each),
             }
-            for each in versions
+            for each, followed in versions
         ]
         shown = {"history": history, "kind": None if row is None else KINDS.get(row.kind)}
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **shown})
@@ -133,6 +135,10 @@ class LimitVersionAdmin(EvidenceAdmin):
     @action(description="What changed", url_path="differences", icon="difference")
     def differences(self, request: HttpRequest) -> HttpResponse:
         return differences_page(self, request)
+
+    @action(description="Compare", url_path="compare", icon="compare_arrows")
+    def compare(self, request: HttpRequest) -> HttpResponse:
+        return compare_page(self, request)
 
     @action(description="New value", permissions=["set"], url_path="new-value", icon="tune")
     def new_value(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -33,15 +33,18 @@ def limit_history(scope: str, kind: str) -> list[LimitVersion]:
     return list(LimitVersion.objects.select_related("previous").filter(scope=scope, kind=kind).order_by("-version"))
 
 
+def values_at(moment: datetime, scope: str | None = None) -> dict[tuple[str, str], Decimal | None]:
+    """The value of every limit as it stood at ``moment``, by scope and kind; None for one that was taken away."""
+    rows = LimitVersion.objects.filter(state="in_force", effective_from__lte=moment, set_at__lte=moment)
+    if scope is not None:
+        rows = rows.filter(scope=scope)
+    decided = [row for row in rows.order_by("version") if row.decided_at is None or row.decided_at <= moment]
+    return {(row.scope, row.kind): row.value for row in decided}
+
+
 def limits_changed(since: datetime, until: datetime) -> list[dict[str, Any]]:
     """Every limit whose value in force differs between the two moments."""
-
-    def at(moment: datetime) -> dict[tuple[str, str], Decimal | None]:
-        rows = LimitVersion.objects.filter(state="in_force", effective_from__lte=moment, set_at__lte=moment)
-        decided = [row for row in rows.order_by("version") if row.decided_at is None or row.decided_at <= moment]
-        return {(row.scope, row.kind): row.value for row in decided}
-
-    before, after = at(since), at(until)
+    before, after = values_at(since), values_at(until)
     keys = sorted(set(before) | set(after))
     return [
         {"scope": scope, "kind": kind, "before": before.get((scope, kind)), "after": after.get((scope, kind))}
