@@ -11,13 +11,14 @@ import pytest
 import redis
 import requests
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from pydantic import SecretStr
 
 from backend.tradingbot import hot_state as hot_state_module
 from backend.tradingbot.core.clock import FixedClock
 from backend.tradingbot.data.live_ticks import unpack
 from backend.tradingbot.models import DataStop, JournalEntry, Order
-from backend.tradingbot.services import journal
+from backend.tradingbot.services import corporate_actions, journal
 from backend.tradingbot.services.market_data import post_ticks
 from backend.tradingbot.services.orders import hot_state
 
@@ -346,3 +347,26 @@ def test_a_store_that_does_not_answer_is_a_503_and_nothing_is_taken(gateway, set
     assert (answer.status_code, answer.json()["code"]) == (503, "market_data_unavailable")
     shown = gateway.call("GET", "data-quality?symbol=AAPL")
     assert (shown.status_code, "does not answer" in shown.json()["problem"]) == (200, True)
+
+
+def test_the_first_tick_after_a_split_on_file_is_good_and_without_one_it_stops(clock, firm):
+    quiet(clock)
+    quiet(clock, symbol="MSFT")
+    corporate_actions.enter(
+        {"symbol": "AAPL", "ex_date": "2026-01-06", "ratio": "10", "source": "the exchange", "reason": "ten for one"},
+        actor="ann", clock=clock,
+    )  # fmt: skip
+    clock.advance(86_400)
+    (aapl,), (msft,) = feed(clock, "10.001"), feed(clock, "10.001", symbol="MSFT")
+    assert (aapl["accepted"], aapl["stopped"], aapl["refused"]) == (1, [], [])
+    assert (msft["accepted"], msft["stopped"][0]["check"]) == (0, "price_jump")
+    with CaptureQueriesContext(connection) as seen:
+        feed(clock, "10.002")
+    assert not [query for query in seen if "corporateaction" in query["sql"]], "asked by the first ticks of a day only"
+    assert DataStop.objects.get(released_at=None).symbol == "MSFT"
+    corporate_actions.enter(
+        {"symbol": "MSFT", "ex_date": "2026-01-06", "ratio": "10", "source": "the exchange", "reason": "came late"},
+        actor="ann", clock=clock,
+    )  # fmt: skip
+    assert feed(clock, "10.001", symbol="MSFT")[0]["stopped"] == []
+    assert not DataStop.objects.filter(released_at=None).exists()

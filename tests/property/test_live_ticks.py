@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, date, datetime
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +12,8 @@ from hypothesis import strategies as st
 
 from backend.tradingbot.core.values import Severity
 from backend.tradingbot.data.checks import CATALOGUE
-from backend.tradingbot.data.live_ticks import SymbolState, Tick, TickLimits, judge_tick, pack, unpack
+from backend.tradingbot.data.frames import micros
+from backend.tradingbot.data.live_ticks import SymbolState, Tick, TickLimits, judge_tick, pack, ratio_between, unpack
 
 SECOND = 1_000_000
 LIMITS = TickLimits()
@@ -121,3 +125,69 @@ def test_a_spread_is_not_called_wide_before_enough_quotes_are_known(seed):
 def test_what_is_no_state_is_refused(text):
     with pytest.raises((ValueError, KeyError, TypeError)):
         unpack(text)
+
+
+EX_DATE = date(2026, 6, 10)
+BEFORE = micros(datetime(2026, 6, 9, 19, 59, tzinfo=UTC))
+EX_OPEN = micros(datetime(2026, 6, 10, 13, 30, tzinfo=UTC))
+
+
+def before_the_split(seed):
+    return replace(after(seed), newest=BEFORE)
+
+
+def on_the_ex_date(state, price, ratio, seconds=0, actions=True):
+    at = EX_OPEN + seconds * SECOND
+    tick = Tick("AAPL", price, at, price - 0.01 / ratio, price + 0.01 / ratio, {"n": "new"})
+    return judge_tick(state, tick, at, LIMITS, {EX_DATE: ratio} if actions else {})
+
+
+@quick
+@given(seeds, st.sampled_from([2.0, 4.0, 10.0, 20.0, 0.1, 1.5, 1000.0]))
+def test_a_split_on_file_is_no_jump_and_one_that_is_not_on_file_is(seed, ratio):
+    state = before_the_split(seed)
+    price = state.track.reference / ratio
+    unknown = on_the_ex_date(state, price, ratio, actions=False)
+    assert not unknown.accepted and unknown.verdicts[0].check == "price_jump" and unknown.state.stop is not None
+    first = on_the_ex_date(state, price, ratio)
+    assert first.accepted and first.state.stop is None and first.state.track.reference == price
+    assert [(v.severity, v.evidence["outcome"]) for v in first.verdicts] == [
+        (Severity.WARN, "a corporate action on file")
+    ]
+    second = on_the_ex_date(first.state, price, ratio, 1)
+    assert second.accepted and second.verdicts == (), "the ratio is applied once"
+    released = on_the_ex_date(unknown.state, price, ratio, 1)
+    assert released.accepted and released.released is not None, "put on file later, the next tick ends the stop"
+
+
+@quick
+@given(seeds, st.sampled_from([4.0, 10.0, 0.1]))
+def test_with_a_split_on_file_the_old_price_is_a_jump_however_often_it_comes(seed, ratio):
+    state, old = before_the_split(seed), None
+    for second in range(3):
+        old = on_the_ex_date(state if old is None else old.state, state.track.reference * (1 + second), ratio, second)
+        assert not old.accepted and old.verdicts[0].check == "price_jump"
+        assert old.state.track.reference == state.track.reference and old.state.spreads == state.spreads
+    good = on_the_ex_date(old.state, state.track.reference / ratio, ratio, 4)
+    assert good.accepted and good.released is not None
+
+
+@quick
+@given(seeds)
+def test_a_gap_over_a_split_waits_for_the_second_tick_like_any_other(seed):
+    state = before_the_split(seed)
+    price = state.track.reference / 10 * 1.3
+    first = on_the_ex_date(state, price, 10.0)
+    assert not first.accepted
+    second = on_the_ex_date(first.state, price, 10.0, 1)
+    assert second.accepted and second.released is not None and second.state.track.reference == price
+
+
+def test_an_action_counts_from_the_day_after_the_last_good_tick_to_the_day_of_this_one_in_new_york():
+    late_evening = micros(datetime(2026, 6, 10, 3, 59, tzinfo=UTC))  # still the 9th in New York
+    day = {EX_DATE: 4.0}
+    assert ratio_between(BEFORE, late_evening, day) == 1
+    assert ratio_between(late_evening, late_evening + 60 * SECOND, day) == 4
+    assert ratio_between(EX_OPEN, EX_OPEN + SECOND, day) == 1
+    assert ratio_between(None, EX_OPEN, day) == 1
+    assert ratio_between(BEFORE, EX_OPEN, day | {date(2026, 6, 9): 2.0, date(2026, 6, 11): 2.0}) == 4

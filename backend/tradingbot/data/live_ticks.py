@@ -10,15 +10,21 @@ from __future__ import annotations
 import base64
 import json
 from array import array
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import date
+from math import prod
+from types import MappingProxyType
 from typing import Any
 
 from backend.tradingbot.core.values import Severity, Verdict
-from backend.tradingbot.data.frames import SECOND, moment
+from backend.tradingbot.data.calendar import NEW_YORK
+from backend.tradingbot.data.frames import SECOND, datetime_of, moment
 from backend.tradingbot.data.price_jump import Judged, JumpRule, Outcome, PriceTrack, judge
 from backend.tradingbot.data.robust import median, tick_of
 
 KEPT_SPREADS = 64
+NO_ACTIONS: Mapping[date, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +92,49 @@ class TickJudged:
     outcome: Outcome | None = None
 
 
-def judge_tick(state: SymbolState, tick: Tick, now: int, limits: TickLimits) -> TickJudged:
-    """Every check of one tick at ``now`` (microseconds since 1970), the first that fails decides."""
+def new_york_day(time: int) -> date:
+    """The day on which a corporate action at ``time`` (microseconds since 1970) has its ex date."""
+    return datetime_of(time).astimezone(NEW_YORK).date()
+
+
+def ratio_between(since: int | None, until: int, actions: Mapping[date, float]) -> float:
+    """The new shares for each old one over the actions whose ex date is after the day of ``since`` and not after that
+    of ``until``; 1 for none, and for a symbol that was never seen."""
+    if since is None or not actions:
+        return 1.0
+    first, last = new_york_day(since), new_york_day(until)
+    return prod(ratio for day, ratio in actions.items() if first < day <= last)
+
+
+def _at_new_prices(state: SymbolState, ratio: float) -> SymbolState:
+    """What was measured before a corporate action, in the prices after it. Returns and what waits are as they are."""
+    reference = state.track.reference
+    track = replace(state.track, reference=None if reference is None else reference / ratio)
+    return replace(state, track=track, spreads=tuple(spread / ratio for spread in state.spreads))
+
+
+def judge_tick(
+    state: SymbolState, tick: Tick, now: int, limits: TickLimits, actions: Mapping[date, float] = NO_ACTIONS
+) -> TickJudged:
+    """Every check of one tick at ``now`` (microseconds since 1970), the first that fails decides.
+
+    ``actions`` are the ratios on file by ex date. The first good tick from an ex date on is held against the last price
+    before it divided by the ratio, and against nothing else: at the old price it is a jump. Until one is good, the
+    state keeps the old price, so that the ratio is applied once.
+    """
+    ratio = ratio_between(state.newest, tick.time, actions)
+    if ratio == 1.0:
+        return _judge(state, tick, now, limits)
+    judged = _judge(_at_new_prices(state, ratio), tick, now, limits)
+    if judged.accepted:
+        evidence = {"price": tick.price, "reference": state.track.reference, "ratio": ratio}
+        seen = Verdict("price_jump", Severity.WARN, tick.symbol, {**evidence, "outcome": "a corporate action on file"})
+        return replace(judged, verdicts=(*judged.verdicts, seen))
+    track = replace(state.track, pending=judged.state.track.pending)
+    return replace(judged, state=replace(judged.state, track=track, spreads=state.spreads))
+
+
+def _judge(state: SymbolState, tick: Tick, now: int, limits: TickLimits) -> TickJudged:
     skew = int(limits.clock_skew * SECOND)
     if tick.time > now + skew:
         ahead = (tick.time - now) / SECOND

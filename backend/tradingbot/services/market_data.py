@@ -7,9 +7,9 @@ refused; a stop in the store denies at once, its row in the database follows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -22,13 +22,15 @@ from backend.tradingbot.core.errors import UnavailableError
 from backend.tradingbot.core.market_parsing import RefusedRow, TickRow, parse_tick, rows_of
 from backend.tradingbot.core.values import Verdict, plain
 from backend.tradingbot.data.checks import CATALOGUE
-from backend.tradingbot.data.frames import datetime_of, micros, moment
+from backend.tradingbot.data.frames import SECOND, datetime_of, micros, moment
 from backend.tradingbot.data.live_ticks import (
+    NO_ACTIONS,
     SymbolState,
     Tick,
     TickLimits,
     TickStop,
     judge_tick,
+    new_york_day,
     pack,
     refused,
     unpack,
@@ -36,6 +38,7 @@ from backend.tradingbot.data.live_ticks import (
 from backend.tradingbot.execution.shadow_fill import Touch
 from backend.tradingbot.hot_state import HotState, MetTrack, TrackUpdate
 from backend.tradingbot.infra import metrics
+from backend.tradingbot.selectors.corporate_actions import on_file
 from backend.tradingbot.services import data_stops, shadow
 from backend.tradingbot.services.data_stops import Stopping
 from backend.tradingbot.services.marking import mark_holders
@@ -100,7 +103,12 @@ def _judge_and_store(
     limits = tick_limits()
     for _ in range(ATTEMPTS):
         met = {symbol: hot.met_track(symbol) for symbol in waiting}
-        judged = {symbol: _judge(_state(met[symbol], symbol), by_symbol[symbol], now, limits) for symbol in waiting}
+        states = {symbol: _state(met[symbol], symbol) for symbol in waiting}
+        actions = _actions_since(states, now, limits)
+        judged = {
+            symbol: _judge(state, by_symbol[symbol], now, limits, actions.get(symbol, NO_ACTIONS))
+            for symbol, state in states.items()
+        }
         updates = {
             symbol: TrackUpdate(met[symbol].token, pack(batch.state), _shown(batch.state))
             for symbol, batch in judged.items()
@@ -127,11 +135,27 @@ def _state(met: MetTrack, symbol: str) -> SymbolState:
         return SymbolState()
 
 
-def _judge(state: SymbolState, rows: list[TickRow | RefusedRow], now: datetime, limits: TickLimits) -> Batch:
+def _actions_since(
+    states: Mapping[str, SymbolState], now: datetime, limits: TickLimits
+) -> dict[str, dict[date, float]]:
+    """The corporate actions on file of the symbols whose last good tick is of an earlier day: the database is asked by
+    the first ticks of a day only."""
+    today = new_york_day(micros(now) + int(limits.clock_skew * SECOND))
+    earlier = [name for name, each in states.items() if each.newest is not None and new_york_day(each.newest) < today]
+    return on_file(earlier) if earlier else {}
+
+
+def _judge(
+    state: SymbolState,
+    rows: list[TickRow | RefusedRow],
+    now: datetime,
+    limits: TickLimits,
+    actions: Mapping[date, float] = NO_ACTIONS,
+) -> Batch:
     batch, met, at = Batch(state), state.stop, micros(now)
     for row in rows:
         if isinstance(row, TickRow):
-            judged = judge_tick(batch.state, _tick(row, now), at, limits)
+            judged = judge_tick(batch.state, _tick(row, now), at, limits, actions)
         else:
             seen = {error.field.rpartition(".")[2]: str(error.value)[:40] for error in row.errors}
             judged = refused(batch.state, row.symbol, "bad_tick", at, seen)
