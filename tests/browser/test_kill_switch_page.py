@@ -128,3 +128,9 @@ def test_a_scope_that_does_not_exist_is_refused(sign_in, house):
     page.get_by_role("button", name="Halt and cancel", exact=False).first.click()
     page.get_by_text("there is no account:nobody").wait_for()
     assert not KillSwitchRun.objects.exists()
+
+
+def test_on_an_empty_installation_there_is_nothing_to_stop(sign_in, visit):
+    page = sign_in("risk").open("/admin/tradingbot/killswitchrun/pull/")
+    assert "there is nothing to stop" in page.locator("#kill-preview").inner_text()
+    assert "no such scope" not in page.locator("#kill-preview").inner_text()

@@ -19,6 +19,12 @@ def test_an_empty_installation_explains_itself(sign_in):
     assert f"{visitor.url}/api/v1/market-data/ticks" in steps
     shot(page, "empty")
     visitor.need_accessible()
+    page = visitor.open("/admin/tradingbot/order/")
+    words = page.locator("#main").inner_text()
+    assert "No orders yet" in words and "refused ones as well" in words and "Create a new item" not in words
+    visitor.need_accessible()
+    page = visitor.open("/admin/tradingbot/order/?q=nothing")
+    assert "None of the orders matches" in page.locator("#main").inner_text()
 
 
 def test_it_follows_a_trip_and_a_reset_without_a_reload(sign_in, house):
