@@ -27,7 +27,7 @@ def test_two_profiles_and_the_versions_of_a_limit_can_be_read(house, sign_in, na
     page = visitor.open("/admin/tradingbot/limitversion/compare?first=profile:default&second=profile:small_pilot")
     table = page.get_by_role("region", name="Limits that differ")
     row = " ".join(table.get_by_role("row").filter(has_text="order_qty_max").inner_text().split())
-    assert row.startswith("order_qty_max order_size 10,000 100 -99.0 % tighter")
+    assert row.startswith("order_qty_max 10,000 100 -99.0 % tighter order_size")
     shot(page, f"limit-compare-{name}")
     visitor.need_accessible()
     page = visitor.open(f"/admin/tradingbot/limitversion/{made.pk}/change/")
