@@ -57,6 +57,9 @@ def spawn(
     )
 
 
+REAP_SECONDS = 5.0
+
+
 def stop(process: subprocess.Popen[str], first: signal.Signals = signal.SIGTERM, grace_seconds: float = 10.0) -> bool:
     """Ask with `first`, wait, then kill whatever is left of the group. True when it went without being killed."""
     went = True
@@ -67,7 +70,9 @@ def stop(process: subprocess.Popen[str], first: signal.Signals = signal.SIGTERM,
         except subprocess.TimeoutExpired:
             went = False
     sweep(process)
-    process.wait()
+    # Not without an end: a signal whose handler raised inside poll() leaves the lock of the process object taken.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(REAP_SECONDS)
     return went
 
 
