@@ -26,7 +26,7 @@ from backend.tradingbot.models import (
     StrategyBuild,
 )
 from backend.tradingbot.selectors import evidence
-from backend.tradingbot.services import mode_watch, promotion, recovery, shadow
+from backend.tradingbot.services import marking, mode_watch, promotion, recovery, shadow
 from backend.tradingbot.services.breakers import trip
 from backend.tradingbot.services.breaks import open_break
 from backend.tradingbot.services.fills import poll_account
@@ -329,6 +329,7 @@ def what_runs_beside(gateway: Gateway, cancel_all: bool) -> None:
     clock = FixedClock(datetime.now(UTC))
     book_fills(gateway)
     recovery.recover(clock=clock)
+    marking.mark_all(clock=clock)  # unmarked for long, an account takes no new risk, not even a simulated one
     mode_watch.watch(clock=clock)
     shadow.expire(clock=clock)
     if cancel_all:
