@@ -70,7 +70,7 @@ def stop(process: subprocess.Popen[str], first: signal.Signals = signal.SIGTERM,
         except subprocess.TimeoutExpired:
             went = False
     sweep(process)
-    # Not without an end: a signal whose handler raised inside poll() leaves the lock of the process object taken.
+    # Not without an end: a handler of signals that raised inside poll() would have left the object's lock taken.
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(REAP_SECONDS)
     return went

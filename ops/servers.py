@@ -39,10 +39,13 @@ class RunningServer:
     stop_signal: signal.Signals
     answers: Callable[[], bool]
 
-    def wait(self, seconds: float = START_SECONDS) -> "RunningServer":
-        """Block until the server answers. Raises ServerFailed when it ends or stays silent for `seconds`."""
+    def wait(self, seconds: float = START_SECONDS, meanwhile: Callable[[], None] | None = None) -> "RunningServer":
+        """Block until the server answers. Raises ServerFailed when it ends or stays silent for `seconds`, and whatever
+        `meanwhile` raises, which is called again and again."""
         deadline = time.monotonic() + seconds
         while not self.answers():
+            if meanwhile is not None:
+                meanwhile()
             if self.process.poll() is not None:
                 raise ServerFailed(f"{self.name} ended with code {self.process.returncode} before it answered")
             if time.monotonic() > deadline:

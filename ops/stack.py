@@ -101,7 +101,7 @@ class Stack:
         self.url = f"http://127.0.0.1:{port}"
         self.env = dict(os.environ)
         self.parts: list[Part] = []
-        self.stopping = False
+        self.asked = ""
 
     def run(self) -> None:
         """Start everything, then watch. Ends only by an exception: Stopped, Refused or ServerFailed."""
@@ -124,9 +124,13 @@ class Stack:
             self._watch()
             time.sleep(0.2)
 
+    def ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        """The handler of signals. It only notes the wish: raised inside ``Popen.poll()``, an exception would leave that
+        object's lock taken for good."""
+        self.asked = signal.Signals(number).name
+
     def take_down(self) -> None:
         """Stop the parts in the reverse order of their start; a part that does not go is killed."""
-        self.stopping = True
         for part in reversed(self.parts):
             if part.process is not None and not processes.stop(part.process, part.stop_signal, part.grace_seconds):
                 say("stack", f"{part.name} did not stop within {part.grace_seconds:.0f} s and was killed")
@@ -170,7 +174,7 @@ class Stack:
             argv = [sys.executable, "-m", "backend.paperbroker", "--port", str(port)]
             self._launch(Part("broker", [*argv, "--ledger", str(self.state / "paper.sqlite3")]))
         for server in starting:
-            server.wait()
+            server.wait(meanwhile=self._heed)
         if self.env["BROKER"] == "paper":
             self._wait_for_broker(self.env["ALPACA_BASE_URL"])
 
@@ -228,8 +232,14 @@ class Stack:
         if part.process.returncode != 0:
             raise Refused(f"manage.py {arguments[0]} failed with code {part.process.returncode}, see above")
 
+    def _heed(self) -> None:
+        """Raises Stopped when a signal asked us to."""
+        if self.asked:
+            raise Stopped(self.asked)
+
     def _watch(self, apart_from: Part | None = None) -> None:
-        """Start a part that died again. Raises Refused when it must not, or has died too often."""
+        """Start a part that died again. Raises Refused when it must not, or has died too often, and Stopped."""
+        self._heed()
         for part in self.parts:
             if part is apart_from or part.process is None or part.process.poll() is None:
                 continue
@@ -389,13 +399,8 @@ def main() -> int:
         return 2
     stack = Stack(state, port, listener)
 
-    def asked_to_stop(number: int, frame: FrameType | None) -> None:
-        if not stack.stopping:
-            stack.stopping = True
-            raise Stopped(signal.Signals(number).name)
-
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, asked_to_stop)
+        signal.signal(number, stack.ask_to_stop)
     code = 1
     try:
         stack.run()
