@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
@@ -15,12 +16,18 @@ def _page(title: str, icon: str, model: str, app: str = "tradingbot", view: str 
     }
 
 
+def _keeps_history(request: HttpRequest) -> bool:
+    """Django's own history knows users and groups; what the bot keeps has its history in the journal."""
+    return request.resolver_match is not None and (request.resolver_match.url_name or "").startswith("auth_")
+
+
 UNFOLD: dict[str, Any] = {
     "SITE_TITLE": "Tradingbot",
     "SITE_HEADER": "Tradingbot",
     "SITE_SUBHEADER": "all times are UTC",
     "SITE_SYMBOL": "shield",
     "SHOW_VIEW_ON_SITE": False,
+    "SHOW_HISTORY": _keeps_history,
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("tradingbot/favicon.svg")}
     ],

@@ -62,9 +62,9 @@ def _kinds() -> Iterable[Kind]:
         yield Kind(f"order_rate_{whose}_per_min", "order_rate", "orders", says, whole=True)
     yield Kind("reducing_rate_account_per_min", "order_rate", "orders", "orders that only reduce, in 60 s", whole=True)
     yield Kind("duplicate_orders_max", "duplicate_intent", "orders", "equal orders within the window", whole=True)
-    yield Kind("duplicate_window_seconds", "duplicate_intent", "seconds", "that window", higher_is_tighter=True)
+    yield Kind("duplicate_window_seconds", "duplicate_intent", "seconds", "how long they count", higher_is_tighter=True)
     yield Kind("repeat_orders_max", "repeated_execution", "orders", "one pattern within its window", whole=True)
-    yield Kind("repeat_window_seconds", "repeated_execution", "seconds", "that window", higher_is_tighter=True)
+    yield Kind("repeat_window_seconds", "repeated_execution", "seconds", "how long they count", higher_is_tighter=True)
     yield Kind("pre_open_minutes", "market_hours", "minutes", "limit orders may wait this long for the open")
     for level in ("elevated", "extreme"):
         says = f"how much of the largest order is left when volatility is {level}"
