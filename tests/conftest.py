@@ -81,7 +81,10 @@ def _start(variable, start, directory: Path) -> servers.RunningServer:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The full counts run with SOAK=1 only (`make soak`), however pytest is called."""
+    """The full counts run with SOAK=1 only (`make soak`), however pytest is called; whole stacks run one at a time."""
+    for item in items:
+        if item.get_closest_marker("stack"):
+            item.add_marker(pytest.mark.xdist_group("stacks"))
     if os.environ.get("SOAK") != "1":
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("soak")])
         items[:] = [item for item in items if not item.get_closest_marker("soak")]

@@ -1,4 +1,4 @@
-"""One house a test process for every test that breaks real processes; each test leaves it healthy."""
+"""One house for every test here that breaks real processes; each test leaves it healthy, and it goes with the last."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.chaos.runner import prepare
 from tests.integration.paper_process import start  # noqa: F401  a fixture
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     house = House(tmp_path_factory.mktemp("house"), settings={"QUIET_WINDOW_SECONDS": "8"})
     try:
