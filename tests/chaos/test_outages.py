@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -59,12 +60,16 @@ class Desk:
                 tried = f"{name}-{time.monotonic_ns()}"
             time.sleep(0.3)
 
-    def wait_for_fill(self, house: House, symbol: str, qty: int) -> None:
-        statement = "SELECT qty FROM tradingbot_position WHERE symbol = %s"
-        with house.database() as connection:
-            house.wait_until(
-                lambda: any(row["qty"] == qty for row in connection.execute(statement, [symbol])), 30.0, "no fill"
-            )
+
+def held(house: House, symbol: str) -> Decimal:
+    """The position here; other tests in the same house may have left one."""
+    with house.database() as connection:
+        found = connection.execute("SELECT qty FROM tradingbot_position WHERE symbol = %s", [symbol]).fetchone()
+    return found["qty"] if found else Decimal(0)
+
+
+def wait_for_position(house: House, symbol: str, qty: Decimal) -> None:
+    house.wait_until(lambda: held(house, symbol) == qty, 30.0, f"{held(house, symbol)} {symbol} did not become {qty}")
 
 
 def at_the_broker(house: House) -> set[str]:
@@ -99,9 +104,9 @@ def test_with_postgres_stopped_orders_get_503_and_nothing_reaches_the_broker(hou
 
 
 def test_with_valkey_stopped_new_risk_is_denied_and_people_get_out(house: House) -> None:
-    desk = Desk(house, "vk")
+    desk, before = Desk(house, "vk"), held(house, "S191")
     long = desk.placed("long", "S191", "buy", "4")
-    desk.wait_for_fill(house, "S191", 4)
+    wait_for_position(house, "S191", before + 4)
     rest = desk.placed("rest", "S192", "buy", "1", "45.00")
     house.stop_valkey()
     try:
@@ -121,4 +126,4 @@ def test_with_valkey_stopped_new_risk_is_denied_and_people_get_out(house: House)
     assert (canceled.status_code, canceled.json()["status"]) == (202, "pending_cancel")
     assert (read.status_code, read.json()["status"]) == (200, "filled")
     assert not {desk.id("more"), desk.id("out-market")} & at_the_broker(house)
-    desk.wait_for_fill(house, "S191", 2)
+    wait_for_position(house, "S191", before + 2)
