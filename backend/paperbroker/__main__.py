@@ -22,6 +22,8 @@ from backend.paperbroker.desk import Desk
 from backend.paperbroker.ledger import Ledger
 
 HOUSEKEEPING_SECONDS = 0.05
+# As brokers do, and not uvicorn's 5 s: a request that meets the end of an idle connection is an order in doubt.
+KEEP_ALIVE_SECONDS = 75
 
 
 class DroppableProtocol(H11Protocol):
@@ -104,6 +106,7 @@ def main(argv: list[str] | None = None) -> int:
         ws="websockets-sansio",
         log_level="warning",
         access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=1,
         lifespan="off",
     )
