@@ -59,9 +59,10 @@ def test_each_id_posted_four_times_at_once_is_one_order_at_the_broker(house: Hou
     finally:
         over.set()
         ticking.join()
+    sent = sends(house)
     there = [order for order in their_books(house).orders if order.client_order_id.startswith(prefix)]
     assert len(there) == ids
     assert told == {order.client_order_id: {order.broker_order_id} for order in there}
     assert [order.client_order_id for order in there if order.refused_duplicates] == []
-    assert {sends(house)[order.client_order_id] for order in there} == {1}
+    assert {sent[order.client_order_id] for order in there} == {1}
     assert {found.count(201) for found in statuses.values()} <= {0, 1}
