@@ -9,8 +9,8 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.urls import reverse
 
-from backend.tradingbot.admin.limit_differences import way
 from backend.tradingbot.models import DisabledPattern, LimitVersion
+from backend.tradingbot.selectors.limit_sets import direction
 from backend.tradingbot.services.accounts import create_account, create_strategy
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -102,18 +102,15 @@ def test_what_changed_between_two_moments_is_shown_with_who_and_which_way(client
     act(client, row, "new_value", value="50", reason="a calmer day")
     address = reverse("admin:tradingbot_limitversion_differences")
     page = client.get(address, {"since": "2020-01-01 00:00"})
-    lines = {(line.scope, line.kind): line for line in page.context["differences"]}
-    assert all(line.change == "new" for line in lines.values())
+    lines = {(line["scope"], line["kind"].name): line for line in page.context["differences"]}
+    assert lines and all((line["before"], line["percent"]) == ("no limit", "-") for line in lines.values())
+    assert lines["account:main", "order_qty_max"]["direction"] == "looser"  # required: without it no order passes
     since = LimitVersion.objects.order_by("set_at").first().set_at
     between = since + (newest().set_at - since) / 2
     page = client.get(address, {"since": between.isoformat()})
     (line,) = page.context["differences"]
-    assert (line.kind, line.after, line.change, line.version.set_by) == (
-        "order_qty_max",
-        "50",
-        "tightened",
-        "admin:ann",
-    )
+    told = (line["kind"].name, line["after"], line["direction"], line["version"].set_by)
+    assert told == ("order_qty_max", "50", "tighter", "admin:ann")
     assert "1 limit differs" in page.text and "a calmer day" in page.text
     before = client.get(address, {"since": "2020-01-01", "until": "2020-01-02"})
     assert before.context["differences"] == [] and "No limit in force differs" in before.text
@@ -124,17 +121,36 @@ def test_what_changed_between_two_moments_is_shown_with_who_and_which_way(client
 
 
 @pytest.mark.parametrize(
-    ("kind", "before", "after", "expected"),
+    ("kind", "scope", "before", "after", "required", "expected"),
     [
-        ("order_qty_max", 10, 5, "tightened"),
-        ("order_qty_max", 5, 10, "loosened"),
-        ("duplicate_window_seconds", 5, 10, "tightened"),
-        ("order_qty_max", None, 1, "new"),
-        ("order_qty_max", 1, None, "taken away"),
+        ("order_qty_max", "firm", 10, 5, False, "tighter"),
+        ("order_qty_max", "firm", 5, 10, False, "looser"),
+        ("order_qty_max", "firm", 5, 5, False, "the same"),
+        ("duplicate_window_seconds", "firm", 5, 10, False, "tighter"),
+        ("order_qty_max", "firm", None, 1, False, "tighter"),
+        ("order_qty_max", "firm", 1, None, False, "looser"),
+        ("order_qty_max", "account:main", 1, None, True, "tighter"),
+        ("order_qty_max", "account:main", None, 1, True, "looser"),
+        ("position_short_max", "account:main", None, 1, False, "looser"),  # without it nothing is sold short
     ],
 )
-def test_which_way_a_limit_went_depends_on_its_kind(kind, before, after, expected):
-    assert way(kind, before, after) == expected
+def test_which_way_a_limit_went_depends_on_its_kind_and_on_what_its_absence_means(
+    kind, scope, before, after, required, expected
+):
+    assert direction(kind, scope, before, after, required) == expected
+
+
+def test_a_second_person_is_shown_the_value_in_force_and_not_one_that_was_refused(client, row):
+    sign_in(client, "ann", "set_limit")
+    act(client, row, "new_value", value="50", reason="less")
+    act(client, row, "new_value", value="60000", reason="much more")
+    act(client, row, "new_value", value="70", reason="a little more, after all")
+    page = client.get(reverse("admin:tradingbot_limitversion_approve", args=[newest().pk]))
+    facts = dict(page.context["facts"])
+    assert (facts["Before"], facts["Value"]) == ("50", "70")
+    listed = client.get(reverse("admin:tradingbot_limitversion_changelist")).context["cl"].result_list
+    (one,) = [each for each in listed if each.pk == newest().pk]
+    assert one.followed == 50
 
 
 def compare(client, **asked):

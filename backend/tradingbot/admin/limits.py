@@ -6,13 +6,12 @@ Setting, approving, refusing and enabling ask for a reason and call one service;
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from unfold.decorators import action, display
@@ -39,11 +38,11 @@ from backend.tradingbot.models import (
 )
 from backend.tradingbot.risk.limits import KINDS
 from backend.tradingbot.selectors.limit_sets import history_of
-from backend.tradingbot.services.limits import decide_limit, set_limit
+from backend.tradingbot.selectors.limits import with_followed
+from backend.tradingbot.services.limits import BEGINNING, decide_limit, set_limit
 from backend.tradingbot.services.permits import enable_pattern
 
 SET_LIMIT, ENABLE = "tradingbot.set_limit", "tradingbot.enable_pattern"
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # what an account was made with holds for every order before it, too
 STATES = {"in_force": "success", "waiting": "warning", "refused": "danger"}
 
 
@@ -59,7 +58,7 @@ class ValueForm(ReasonForm):
 def _found(admin_class: Any, request: HttpRequest, model: type[Model], object_id: str) -> Any:
     if not admin_class.has_view_permission(request):
         raise PermissionDenied
-    row = model._default_manager.filter(pk=object_id).first() if object_id.isdigit() else None
+    row = admin_class.get_queryset(request).filter(pk=object_id).first() if object_id.isdigit() else None
     if row is None:
         raise Http404(f"there is no {model._meta.verbose_name} {object_id}")
     return row
@@ -69,11 +68,13 @@ def _found(admin_class: Any, request: HttpRequest, model: type[Model], object_id
 class LimitVersionAdmin(EvidenceAdmin):
     list_display = ["scope", "kind", "before", "shown_value", "change", "badge", "version", "since", "set_by", "reason"]
     list_filter = ["state", "kind"]
-    list_select_related = ["previous"]
     search_fields = ["scope", "kind", "set_by", "reason"]
     actions_list = ["differences", "compare"]
     actions_detail = ["new_value", "approve", "refuse"]
     change_form_before_template = "admin/tradingbot/limit_history.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[LimitVersion]:
+        return with_followed(super().get_queryset(request))
 
     @display(description="Value")
     def shown_value(self, row: LimitVersion) -> str:
@@ -81,12 +82,12 @@ class LimitVersionAdmin(EvidenceAdmin):
 
     @display(description="Before")
     def before(self, row: LimitVersion) -> str:
-        return "-" if row.previous is None else grouped(plain(row.previous.value) or "none")
+        return "-" if row.version == 1 else amount(row.followed)  # type: ignore[attr-defined]
 
     @display(description="Change")
     def change(self, row: LimitVersion) -> str:
         """Which way, as a word; the first value of a limit that stood from the start is no change."""
-        if row.previous is None and row.effective_from == EPOCH:
+        if row.version == 1 and row.effective_from == BEGINNING:
             return "-"
         if row.state != "in_force":
             return "would loosen" if row.loosens else "would tighten"
@@ -94,7 +95,7 @@ class LimitVersionAdmin(EvidenceAdmin):
 
     @display(description="Effective from", ordering="effective_from")
     def since(self, row: LimitVersion) -> str:
-        return "the start" if row.effective_from == EPOCH else f"{row.effective_from:%Y-%m-%d %H:%M:%S}"
+        return "the start" if row.effective_from == BEGINNING else f"{row.effective_from:%Y-%m-%d %H:%M:%S}"
 
     @display(description="State", ordering="state")
     def badge(self, row: LimitVersion) -> SafeString:
@@ -110,7 +111,7 @@ class LimitVersionAdmin(EvidenceAdmin):
             {
                 "row": each,
                 "here": each.pk == row.pk,
-                "before": "-" if each.previous is None else amount(followed.before),
+                "before": self.before(each),
                 "percent": percent(followed),
                 "value": self.shown_value(each),
                 "change": self.change(each),

@@ -234,7 +234,7 @@ def unmet(row: StrategyBuild) -> list[tuple[str, str]]:
 
 def _rounded(found: str) -> str:
     """Four decimals are enough to look at; what it is judged by has all of them."""
-    return f"{round(float(found), 4):g}" if "." in found else found
+    return f"{round(float(found), 4):.10g}" if "." in found else found
 
 
 def evidence_of(row: StrategyBuild) -> dict[str, Any]:

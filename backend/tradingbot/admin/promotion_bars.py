@@ -33,7 +33,7 @@ def _told(value: float | None) -> str:
     """A bound in words: none is a number too, and what is not asked for says so."""
     if value is None:
         return "not asked"
-    return ("yes" if value else "no") if isinstance(value, bool) else f"{value:g}"
+    return ("yes" if value else "no") if isinstance(value, bool) else f"{value:.10g}"
 
 
 class BarForm(ReasonForm):

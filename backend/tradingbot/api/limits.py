@@ -21,7 +21,8 @@ from backend.tradingbot.models import LimitVersion
 from backend.tradingbot.risk.limit_profiles import PROFILES
 from backend.tradingbot.risk.limit_replay import proposed_from
 from backend.tradingbot.risk.limits import KINDS
-from backend.tradingbot.selectors.limits import limit_history, limits_changed, limits_in_force, limits_waiting
+from backend.tradingbot.selectors.limit_sets import Change, limits_changed
+from backend.tradingbot.selectors.limits import limit_history, limit_version, limits_in_force, limits_waiting
 from backend.tradingbot.selectors.replays import limit_report
 from backend.tradingbot.services.limits import decide_limit, set_limit
 
@@ -78,8 +79,12 @@ def shown(row: LimitVersion) -> dict[str, Any]:
     }
 
 
+def _values(change: Change) -> dict[str, str | None]:
+    return {"before": plain(change.before), "after": plain(change.after)}
+
+
 def with_before(row: LimitVersion) -> dict[str, Any]:
-    return shown(row) | {"before": None if row.previous is None else plain(row.previous.value)}
+    return shown(row) | {"before": plain(row.followed)}  # type: ignore[attr-defined]
 
 
 def _body(request: Request, fields: set[str]) -> dict[str, Any]:
@@ -137,7 +142,7 @@ class Limits(APIView):
             effective_from=effective_from,
             clock=SYSTEM_CLOCK,
         )
-        return JsonResponse(with_before(row), status=202 if row.state == "waiting" else 201)
+        return JsonResponse(with_before(limit_version(row.pk)), status=202 if row.state == "waiting" else 201)
 
 
 class DecideLimit(APIView):
@@ -169,9 +174,11 @@ class LimitDifferences(APIView):
         if since is None:
             raise InvalidInputError(errors.errors)
         changed = limits_changed(since, SYSTEM_CLOCK.now())
-        changes = [change for change in changed if caller(request).sees(change["scope"])]
-        for change in changes:
-            change |= {name: plain(change[name]) for name in ("before", "after")}
+        changes = [
+            {"scope": each.scope, "kind": each.change.kind, **_values(each.change)}
+            for each in changed
+            if caller(request).sees(each.scope)
+        ]
         return JsonResponse({"changes": changes})
 
 

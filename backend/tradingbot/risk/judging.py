@@ -74,9 +74,7 @@ def judged(gate: str, found: Sequence[Measured], remedy: str, ok: str = "within_
     value, limit = short(binding.value), plain(binding.limit)
     headroom = short(binding.limit - binding.value)
     if not failing:
-        figure = value if binding.shown is None else short(binding.shown)
-        message = f"{binding.says} {figure}, limit {limit} ({binding.where})"
-        return Check(gate, True, ok, message, "", value, limit, headroom)
+        return Check(gate, True, ok, binding.sentence(), "", value, limit, headroom)
     message = "; ".join(each.sentence() for each in failing)
     return Check(gate, False, binding.code, message, remedy, value, limit, headroom)
 

@@ -1,11 +1,11 @@
-"""Reads of limits: what is in force, what waits, the history of one, and what changed since a moment."""
+"""Reads of limits: what is in force, what waits, the history of one, and what stood at a moment."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from decimal import Decimal
-from typing import Any
+
+from django.db.models import OuterRef, QuerySet, Subquery
 
 from backend.tradingbot.models import LimitVersion
 
@@ -23,31 +23,35 @@ def limits_in_force(
     return [row for row in newest if row.value is not None]
 
 
+def with_followed(versions: QuerySet[LimitVersion]) -> QuerySet[LimitVersion]:
+    """``versions``, each with ``followed``: the value in force that it came after; None where there was none, or where
+    that took the limit away. A version that was refused or still waits was never a value."""
+    earlier = LimitVersion.objects.filter(
+        scope=OuterRef("scope"), kind=OuterRef("kind"), version__lt=OuterRef("version"), state="in_force"
+    )
+    return versions.annotate(followed=Subquery(earlier.order_by("-version").values("value")[:1]))
+
+
+def limit_version(version_id: int) -> LimitVersion:
+    """One version, with the value that it followed."""
+    return with_followed(LimitVersion.objects.all()).get(pk=version_id)
+
+
 def limits_waiting() -> list[LimitVersion]:
     """Loosenings that wait for a second person, the oldest first."""
-    return list(LimitVersion.objects.select_related("previous").filter(state="waiting").order_by("id"))
+    return list(with_followed(LimitVersion.objects.filter(state="waiting")).order_by("id"))
 
 
 def limit_history(scope: str, kind: str) -> list[LimitVersion]:
     """Every version of one limit, the newest first."""
-    return list(LimitVersion.objects.select_related("previous").filter(scope=scope, kind=kind).order_by("-version"))
+    return list(with_followed(LimitVersion.objects.filter(scope=scope, kind=kind)).order_by("-version"))
 
 
-def values_at(moment: datetime, scope: str | None = None) -> dict[tuple[str, str], Decimal | None]:
-    """The value of every limit as it stood at ``moment``, by scope and kind; None for one that was taken away."""
+def versions_at(moment: datetime, scope: str | None = None) -> dict[tuple[str, str], LimitVersion]:
+    """The version of every limit that stood at ``moment``, by scope and kind; its value is None where it was taken
+    away."""
     rows = LimitVersion.objects.filter(state="in_force", effective_from__lte=moment, set_at__lte=moment)
     if scope is not None:
         rows = rows.filter(scope=scope)
     decided = [row for row in rows.order_by("version") if row.decided_at is None or row.decided_at <= moment]
-    return {(row.scope, row.kind): row.value for row in decided}
-
-
-def limits_changed(since: datetime, until: datetime) -> list[dict[str, Any]]:
-    """Every limit whose value in force differs between the two moments."""
-    before, after = values_at(since), values_at(until)
-    keys = sorted(set(before) | set(after))
-    return [
-        {"scope": scope, "kind": kind, "before": before.get((scope, kind)), "after": after.get((scope, kind))}
-        for scope, kind in keys
-        if before.get((scope, kind)) != after.get((scope, kind))
-    ]
+    return {(row.scope, row.kind): row for row in decided}
