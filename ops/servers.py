@@ -110,7 +110,7 @@ def start_valkey(
     config = directory / "valkey.conf"
     lines = ["bind 127.0.0.1", f"port {port}", f"requirepass {password}", 'save ""', f'dir "{directory.resolve()}"']
     lines += [f"appendonly {'yes' if keep else 'no'}", "loglevel warning"]
-    _write_private(config, "\n".join(lines) + "\n")
+    write_private(config, "\n".join(lines) + "\n")
     process = processes.spawn([str(get_binary_path()), str(config)], output=output)
     url = f"redis://:{password}@127.0.0.1:{port}"
     return RunningServer("valkey", url, process, signal.SIGTERM, lambda: _valkey_answers(url))
@@ -130,7 +130,7 @@ def _initialise_postgres(binaries: Path, data: Path, password_file: Path) -> Non
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
     temporary = password_file.with_suffix(".new")
-    _write_private(temporary, secrets.token_urlsafe(24) + "\n")
+    write_private(temporary, secrets.token_urlsafe(24) + "\n")
     ids = processes.unprivileged_ids()
     if ids is not None:
         os.chown(unfinished, *ids)
@@ -192,7 +192,8 @@ def _valkey_answers(url: str) -> bool:
             return False
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Write a new file that only the owner can read, in the place of one that was there."""
     path.unlink(missing_ok=True)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)

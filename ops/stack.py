@@ -14,9 +14,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - before the imports that an older
     sys.exit("make up: Python 3.11 or newer is needed")
 
 import contextlib
-import fcntl
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -37,6 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from ops import monitoring, processes, servers
+from ops.surroundings import Refused, checked_surroundings, kept_secrets, write_assignments
 
 RESTARTS, RESTART_WINDOW_SECONDS = 5, 60.0
 READY_SECONDS = 90.0
@@ -49,10 +48,6 @@ SHARED_ENVIRONMENT = ["ENVIRONMENT", "SECRET_KEY", "DATABASE_URL", "REDIS_URL", 
     "ALPACA_SECRET_KEY",
 ]
 _printing = threading.Lock()
-
-
-class Refused(Exception):
-    """The stack cannot start or go on; the message is one clear sentence for the person at the terminal."""
 
 
 class Stopped(Exception):
@@ -107,7 +102,7 @@ class Stack:
         """Start everything, then watch. Ends only by an exception: Stopped, Refused or ServerFailed."""
         self._prepare_environment()
         self._start_servers()
-        write_private(self.state / "stack.env", {n: self.env.get(n, "") for n in SHARED_ENVIRONMENT})
+        write_assignments(self.state / "stack.env", {n: self.env.get(n, "") for n in SHARED_ENVIRONMENT})
         if self.env["BROKER"] == "paper":
             self._manage("seed_demo", "--migrate")
         else:
@@ -332,62 +327,6 @@ def all_marked(metrics: str) -> bool:
 def describe_exit(code: int) -> str:
     """How a process ended, in words."""
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-
-
-def kept_secrets(path: Path) -> dict[str, str]:
-    """The secrets of this STATE_DIR: made at the first start, readable by the owner only, the same ever after."""
-    kept: dict[str, str] = {}
-    if path.exists():
-        lines = (line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
-        kept = {name: value.strip("'") for name, value in lines}
-    made = {
-        "SECRET_KEY": secrets.token_urlsafe(64),
-        "ALPACA_API_KEY": f"PK{secrets.token_hex(9).upper()}",
-        "ALPACA_SECRET_KEY": secrets.token_urlsafe(30),
-    }
-    if made.keys() - kept.keys():
-        kept = made | kept
-        write_private(path, kept)
-    return kept
-
-
-def write_private(path: Path, values: dict[str, str]) -> None:
-    """Write shell assignments that only the owner can read; the file is whole or not there."""
-    temporary = path.with_suffix(".new")
-    temporary.unlink(missing_ok=True)
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.writelines(f"{name}='{value}'\n" for name, value in values.items())
-    temporary.replace(path)
-
-
-def checked_surroundings() -> tuple[Path, int, IO[str], socket.socket]:
-    """(STATE_DIR, PORT, the held lock, the listening socket). Raises Refused with one clear sentence."""
-    text = os.environ.get("PORT") or "8000"
-    if not text.isdigit() or not 1 <= int(text) <= 65535:
-        raise Refused(f"PORT must be a number from 1 to 65535, not {text!r}")
-    if os.environ.get("FEED") == "1" and (os.environ.get("BROKER") or "paper") != "paper":
-        raise Refused("FEED=1 invents prices and is only for BROKER=paper")
-    if problem := monitoring.fault(os.environ):
-        raise Refused(problem)
-    state = Path(os.environ.get("STATE_DIR") or ".state").absolute()
-    try:
-        state.mkdir(parents=True, exist_ok=True)
-        lock = open(state / "stack.lock", "a+")  # noqa: SIM115 - held until the process ends
-    except OSError as error:
-        raise Refused(f"STATE_DIR {state} cannot be written: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise Refused(f"another stack already runs on {state}") from None
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(("127.0.0.1", int(text)))
-        # From here on the port is ours, and a request that comes while the web server starts again waits for it.
-        listener.listen(512)
-    except OSError as error:
-        raise Refused(f"port {text} cannot be used ({error.strerror}); choose another: make up PORT=8001") from None
-    return state, int(text), lock, listener
 
 
 def main() -> int:
