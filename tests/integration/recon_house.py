@@ -15,7 +15,7 @@ from django.db import connection
 
 from backend.tradingbot.brokers.answers import BrokerFillActivity
 from backend.tradingbot.core.clock import FixedClock
-from backend.tradingbot.models import Account, Order, RiskRow, Strategy
+from backend.tradingbot.models import Account, Break, Order, RiskRow, Strategy
 from backend.tradingbot.services import recon
 from backend.tradingbot.services.accounts import create_account, create_strategy
 from backend.tradingbot.services.booking import book_execution
@@ -31,6 +31,12 @@ def own_database() -> dict[str, str]:
     """The environment of a process that works on the database of this test."""
     url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
     return os.environ | {"DATABASE_URL": url.geturl()}
+
+
+def standing() -> list[tuple[str, str]]:
+    """Every break that is not closed, as kind and subject."""
+    rows = Break.objects.exclude(status="closed").order_by("kind", "subject")
+    return [(row.kind, row.subject) for row in rows]
 
 
 def noon(day: date, minute: int = 0) -> datetime:

@@ -9,7 +9,7 @@ from backend.tradingbot.selectors.blocks import open_blocks
 from backend.tradingbot.services import break_workflow as work
 from backend.tradingbot.services.cash_flows import record_cash_flow
 from backend.tradingbot.services.recon_policies import set_policy
-from tests.integration.recon_house import MONDAY, TUESDAY, D, House
+from tests.integration.recon_house import MONDAY, TUESDAY, D, House, standing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -17,11 +17,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def house() -> House:
     return House()
-
-
-def standing():
-    rows = Break.objects.exclude(status="closed").order_by("kind", "subject")
-    return [(row.kind, row.subject) for row in rows]
 
 
 def blocks(house):

@@ -25,7 +25,7 @@ from backend.tradingbot.selectors.recon_report import report_of
 from backend.tradingbot.services import journal, recon
 from backend.tradingbot.services.recon_policies import set_policy
 from backend.tradingbot.services.statements import original_of
-from tests.integration.recon_house import MONDAY, TUESDAY, WEDNESDAY, D, House, noon
+from tests.integration.recon_house import MONDAY, TUESDAY, WEDNESDAY, D, House, noon, standing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,11 +33,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def house() -> House:
     return House()
-
-
-def standing():
-    rows = Break.objects.exclude(status="closed").order_by("kind", "subject")
-    return [(row.kind, row.subject) for row in rows]
 
 
 def counted():
