@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +150,7 @@ def make_bars(path: Path, rows: int, symbols: int = 200) -> None:
 
 
 def bars(scale: float) -> None:
-    """Seconds and peak memory of all checks, beside the same rules in pandas and the row rules in pandera on polars."""
+    """Seconds and peak memory of all checks, beside the same rules in pandas and in pandera on polars."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bars.parquet"
         make_bars(path, int(10_000_000 * scale))
@@ -205,18 +205,62 @@ def _by_checks(frame: pl.DataFrame):
 
 
 def _by_pandera(frame: pl.DataFrame):
+    """The rules of ``_pandas_rules``, each a check of the whole frame that says of every row whether it holds."""
     import pandera.polars as pa
 
-    positive = pa.Check.gt(0)
-    schema = pa.DataFrameSchema(
-        {name: pa.Column(float, positive) for name in ("open", "high", "low", "close")}
-        | {"volume": pa.Column(float, pa.Check.ge(0))},
-        checks=[
-            pa.Check(lambda data: data.lazyframe.select(pl.col("low") <= pl.min_horizontal("open", "close"))),
-            pa.Check(lambda data: data.lazyframe.select(pl.col("high") >= pl.max_horizontal("open", "close"))),
-        ],
-    )
-    return 7, lambda: len(schema.validate(frame)) * 0
+    rules = _polars_rules(pl.concat([pl.Series(minutes) for minutes in _minutes(frame)]).cast(frame["time"].dtype))
+
+    def check(name: str) -> pa.Check:
+        return pa.Check(lambda data: data.lazyframe.select(rules[name].fill_null(True).alias(name)), name=name)
+
+    schema = pa.DataFrameSchema(checks=[check(name) for name in rules])
+
+    def work() -> int:
+        try:
+            schema.validate(frame, lazy=True)
+        except pa.errors.SchemaErrors as errors:
+            return len(errors.failure_cases)
+        return 0
+
+    return len(rules), work
+
+
+def _polars_rules(grid: pl.Series) -> dict[str, pl.Expr]:
+    prices, close, time = ["open", "high", "low", "close"], pl.col("close"), pl.col("time")
+    step, before = time.diff().over("symbol"), close.shift().over("symbol")
+    change = close.log().diff().over("symbol")
+    middle = change.rolling_median(60, min_samples=5).shift().over("symbol")
+    spread = (change - middle).abs().rolling_median(60, min_samples=5).shift().over("symbol")
+    wild = 0.6745 * (change - middle).abs() / pl.max_horizontal(spread, 0.01 / before) > 9
+    same = (close == before) & (pl.col("volume") > 0)
+    run = same.cast(pl.Int64).cum_sum().over("symbol", (~same).cum_sum().over("symbol"))
+    place = time.map_batches(lambda times: grid.search_sorted(times).cast(pl.Int64), return_dtype=pl.Int64)
+    ratio = pl.col("open") / before
+    jumps = [(ratio / factor - 1).abs() <= 0.02 for factor in (2, 3, 4, 5, 10, 0.5, 1 / 3, 0.25, 0.2, 0.1)]
+    hour = timedelta(hours=1)
+    return {
+        "price": pl.all_horizontal(pl.col(prices).is_finite() & (pl.col(prices) > 0)),
+        "low": pl.col("low") <= pl.min_horizontal("open", "close"),
+        "high": pl.col("high") >= pl.max_horizontal("open", "close"),
+        "volume": pl.col("volume") >= 0,
+        "order": step >= timedelta(0),
+        "twice": ~time.is_duplicated().over("symbol"),
+        "missing": place.diff().over("symbol") <= 1,
+        "off the grid": time.is_in(grid.implode()),
+        "jump": ~(wild & (step <= hour)),
+        "stuck": run < 29,
+        "moved without volume": ~((pl.col("volume") == 0) & (close != before)),
+        "split": ~(pl.any_horizontal(jumps) & (step > hour)),
+    }
+
+
+def _minutes(frame: pl.DataFrame) -> list[list[datetime]]:
+    """The minutes of every session that the frame reaches into."""
+    from backend.tradingbot.data import calendar
+
+    first, last = frame["time"].min().date(), frame["time"].max().date()
+    sessions = calendar.sessions_between(first, last)
+    return [[s.opens_at + timedelta(minutes=minute) for minute in range(s.minutes)] for s in sessions]
 
 
 def _by_pandas(frame: pl.DataFrame):
@@ -225,12 +269,8 @@ def _by_pandas(frame: pl.DataFrame):
     columns = {name: frame[name].to_numpy() for name in ("open", "high", "low", "close", "volume")}
     data = pd.DataFrame({"symbol": pd.Categorical(frame["symbol"].to_list()), **columns})
     data["time"] = pd.to_datetime(frame["time"].dt.epoch("us").to_numpy(), unit="us", utc=True)
-    from backend.tradingbot.data import calendar
-
-    first, last = data["time"].min().date(), data["time"].max().date()
-    minutes = [pd.date_range(s.opens_at, periods=s.minutes, freq="min") for s in calendar.sessions_between(first, last)]
-    grid = minutes[0].append(minutes[1:])
-    return 11, lambda: _pandas_rules(data, grid)
+    grid = pd.DatetimeIndex([minute for session in _minutes(frame) for minute in session])
+    return 12, lambda: _pandas_rules(data, grid)
 
 
 def _pandas_rules(data, grid) -> int:
