@@ -37,7 +37,12 @@ WEB_POINTS = (
     "cancel.before_send",
     "cancel.mid_send",
 )
-WORKER_POINTS = ("recovery.before_record", "fills.before_commit", "fills.before_ack")
+# Points that a part of the stack passes, and which: polls book fills in the worker, the broker's events in the stream.
+WORKER_POINTS = {
+    "recovery.before_record": ("worker",),
+    "fills.before_commit": ("worker", "stream"),
+    "fills.before_ack": ("worker", "stream"),
+}
 RAISING_POINTS = ("broker.mid_send", "broker.answer_lost", "fills.before_commit")
 SUBMIT_MODES = (
     "slow", "hang_before", "hang_after_accept", "drop_before", "drop_after_accept", "error_500",
@@ -81,11 +86,11 @@ BROKER_SECONDS = {"slow": 1.0, "hang_before": 4.0, "hang_after_accept": 4.0, "la
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to be done once. ``dies`` is the supervised part that dies of it, empty when none does."""
+    """One thing to be done once. ``dies`` are the supervised parts of which one dies of it; none when none does."""
 
     name: str
     strike: Callable[[], bool]
-    dies: str = ""
+    dies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,7 @@ class Saboteur:
         self.broker_random = random.Random(f"{seed}/broker")
         self._later: list[tuple[float, int, signal.Signals, str]] = []
         self.quiet_after = 0.0
+        self._struck = 0  # the process that the last fail point caught
         self._deaths: defaultdict[str, deque[float]] = defaultdict(deque)
 
     # -- the plan
@@ -151,25 +157,25 @@ class Saboteur:
 
     def _kills(self) -> Iterator[Step]:
         for point in WEB_POINTS:
-            yield self._at(point, Action.KILL, "")
-        for point in WORKER_POINTS:
-            yield self._at(point, Action.KILL, "worker")
-        yield self._kill("web-worker", "")
+            yield self._at(point, Action.KILL)
+        for point, parts in WORKER_POINTS.items():
+            yield self._at(point, Action.KILL, *parts)
+        yield self._kill("web-worker")
         for part in ("web", "worker", "notifier", "beat", "stream"):
             if self.house.processes(part):
                 yield self._kill(part, part)
 
     def _singles(self) -> Iterator[Step]:
-        yield self._at("record.before_commit", Action.RAISE, "")
+        yield self._at("record.before_commit", Action.RAISE)
         yield Step("clock jump", self._clock_jump)
-        yield Step("redeploy", self._redeploy, "worker")
+        yield Step("redeploy", self._redeploy, ("worker",))
         yield Step("valkey flushed", self._flush_valkey)
 
     def _stops(self) -> Iterator[Step]:
         for point in (*WEB_POINTS, *WORKER_POINTS):
-            yield self._at(point, Action.STOP, "")
+            yield self._at(point, Action.STOP)
         for point in RAISING_POINTS:
-            yield self._at(point, Action.RAISE, "")
+            yield self._at(point, Action.RAISE)
         for part in ("web-worker", "worker", "beat"):
             yield Step(f"stop {part}", lambda part=part: self._stop(part))  # type: ignore[misc]
 
@@ -178,10 +184,10 @@ class Saboteur:
         yield Step("postgres crashed", lambda: self._restart_postgres(crash=True))
         yield Step("valkey stopped", self._stop_valkey)
 
-    def _at(self, point: str, action: Action, dies: str) -> Step:
+    def _at(self, point: str, action: Action, *dies: str) -> Step:
         return Step(f"{action} at {point}", lambda: self._strike_point(point, action), dies)
 
-    def _kill(self, part: str, dies: str) -> Step:
+    def _kill(self, part: str, *dies: str) -> Step:
         return Step(f"kill {part}", lambda: self._kill_part(part), dies)
 
     # -- pacing
@@ -190,19 +196,26 @@ class Saboteur:
         """The first step that the supervisor's patience allows now, taken out of ``steps``; None when there is none."""
         now = time.monotonic()
         for _ in range(len(steps)):
-            deaths = self._deaths[steps[0].dies]
-            while deaths and now - deaths[0] > 62.0:
-                deaths.popleft()
-            if not steps[0].dies or len(deaths) < DEATHS_A_MINUTE:
+            if all(self._deaths_lately(part, now) < DEATHS_A_MINUTE for part in steps[0].dies):
                 return steps.popleft()
             steps.rotate(-1)
         return None
 
+    def _deaths_lately(self, part: str, now: float) -> int:
+        deaths = self._deaths[part]
+        while deaths and now - deaths[0] > 62.0:
+            deaths.popleft()
+        return len(deaths)
+
     def do(self, step: Step) -> bool:
         """Strike. False when it came to nothing, and can be tried again."""
+        owners = {pid: part for part in step.dies for pid in self.house.processes(part)}
+        self._struck = 0
         struck = step.strike()
-        if struck and step.dies:
-            self._deaths[step.dies].append(time.monotonic())
+        if struck:
+            died = [owners[self._struck]] if self._struck in owners else step.dies
+            for part in died:
+                self._deaths[part].append(time.monotonic())
         return struck
 
     def tend(self) -> None:
@@ -211,8 +224,9 @@ class Saboteur:
         for entry in [entry for entry in self._later if entry[0] <= now]:
             self._later.remove(entry)
             _, pid, number, name = entry
-            if number is signal.SIGKILL and pid in self.house.processes("worker"):
-                self._deaths["worker"].append(now)
+            for part in ("worker", "stream") if number is signal.SIGKILL else ():
+                if pid in self.house.processes(part):
+                    self._deaths[part].append(now)
             if pid in self.house.everyone() and self.house.signal_pid(pid, number) and number is signal.SIGKILL:
                 self.record.add(name, self.tally.now_in_flight(), kill=True)
 
@@ -239,6 +253,7 @@ class Saboteur:
         found = None if self.house.points.disarm(token) else self.house.points.struck(token)
         if found is None:
             return False
+        self._struck = found.pid
         if action is Action.STOP:
             longest = LATE_SECONDS if point == "submit.send_begins" else 6.0
             self._later.append((time.monotonic() + self.random.uniform(1, longest), found.pid, signal.SIGCONT, ""))
