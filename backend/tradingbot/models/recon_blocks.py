@@ -20,6 +20,11 @@ class ReconciliationBlock(models.Model):
     waived_until = models.DateTimeField(null=True, blank=True, help_text="Until then it does not block.")
     waived_by = models.CharField(max_length=120, blank=True)
     waiver_reason = models.CharField(max_length=200, blank=True)
+    waived_breaks = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="What the waiver is about: the evidence of each break that stood then, by id.",
+    )
 
     class Meta:
         ordering = ["-id"]

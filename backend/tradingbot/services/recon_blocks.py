@@ -1,7 +1,8 @@
 """The next session is disabled, waived and enabled here. ``disable_next_day`` is the one door to a block.
 
 Invariants: a block names the day that it comes from, who and why; it is lifted when nothing blocks any more, or by a
-person with a reason; a waiver has an end and is the risk role's; all of it is in the account's journal.
+person with a reason; a waiver has an end, is the risk role's, and is about the breaks that stood when it was given: one
+that comes afterwards, or has other figures, ends it; all of it is in the account's journal.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import structlog
 
 from backend.tradingbot.core.clock import Clock, rfc3339
 from backend.tradingbot.core.errors import ConflictError, FieldError, FieldErrors, InvalidInputError, NotFoundError
+from backend.tradingbot.core.ids import digest
 from backend.tradingbot.core.parsing import parse_reason
 from backend.tradingbot.models import Account, Break, ReconciliationBlock, RiskRow
+from backend.tradingbot.ops.recon_kinds import BreakKind
 from backend.tradingbot.services import journal
 from backend.tradingbot.services.locks import account_scope, locked_risk
 
@@ -29,7 +32,7 @@ def disable_next_day(
 ) -> ReconciliationBlock:
     """From now on ``account`` takes only orders that reduce, because of ``session``, until the block is lifted.
 
-    A block of that session that stands already takes the new reason; its waiver, if any, stays.
+    A block of that session that stands already takes the new reason; its waiver, if any, stays for what it was about.
     """
     with locked_risk(account_scope(account.code)) as row:
         return place(row, session, reason, actor=actor, now=clock.now())
@@ -60,11 +63,13 @@ def blocking_breaks(account: Account) -> Any:
 
 def settle_blocks(row: RiskRow, session: date, *, actor: str, now: datetime) -> bool:
     """Block the account for its open breaks, or lift what reconciliation had placed; True when it is blocked."""
-    kinds = list(blocking_breaks(row.account).values_list("kind", flat=True))  # type: ignore[arg-type]
-    if kinds:
+    breaks = list(blocking_breaks(row.account))  # type: ignore[arg-type]
+    if breaks:
+        kinds = [found.kind for found in breaks]
         counted = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
         word = "break" if len(kinds) == 1 else "breaks"
-        place(row, session, f"{len(kinds)} open {word}: {counted}", actor=RECONCILIATION, now=now)
+        block = place(row, session, f"{len(kinds)} open {word}: {counted}", actor=RECONCILIATION, now=now)
+        _end_waiver(row, block, breaks, actor=actor, now=now)
         return True
     own = ReconciliationBlock.objects.filter(account=row.account, lifted_at__isnull=True, placed_by=RECONCILIATION)
     for block in own.filter(session__lte=session):
@@ -72,13 +77,42 @@ def settle_blocks(row: RiskRow, session: date, *, actor: str, now: datetime) -> 
     return False
 
 
+def _waived(found: Break) -> tuple[str, str]:
+    """By which name, and with which evidence, a break is waived. A statement that cannot be had is one matter, whatever
+    the last try says is wrong with it."""
+    if found.kind == BreakKind.STALE_OR_INCOMPLETE_SOURCE:
+        return f"{found.kind} {found.session}", ""
+    return str(found.pk), found.digest or digest(found.difference)
+
+
+def _end_waiver(
+    row: RiskRow, block: ReconciliationBlock, breaks: list[Break], *, actor: str, now: datetime
+) -> None:  # fmt: skip
+    """Whoever waived it knew of other breaks than stand now: the word does not hold for these."""
+    if block.waived_until is None or block.waived_until <= now:
+        return
+    known = block.waived_breaks.items()
+    new = [found for found in breaks if _waived(found) not in known]
+    if not new:
+        return
+    block.waived_until = now
+    block.save()
+    told = [str(found)[:150] for found in new[:20]]
+    data = {"block": block.pk, "session": str(block.session), "waived_by": block.waived_by, "new": told}
+    journal.append(row, kind="waiver_ended", actor=actor, subject=row.scope, data=data, at=now)
+    log.warning("waiver_ended", scope=row.scope, session=str(block.session), new=len(new))
+
+
 def lift_block(block_id: int, *, actor: str, reason: Any, clock: Clock) -> ReconciliationBlock:
-    """Lift a block that a person has placed. Raises ConflictError ``breaks_open`` for one that breaks hold."""
+    """Lift a block that a person has placed. Raises ConflictError ``breaks_open`` for one that breaks hold: one that
+    reconciliation placed, or the only one that stands while they are open."""
     block = _found(block_id)
     why = checked_reason(reason)
     with locked_risk(account_scope(block.account.code)) as row:
         block = _standing(block_id)
-        if block.placed_by == RECONCILIATION and blocking_breaks(block.account).exists():
+        own = ReconciliationBlock.objects.filter(account=block.account, lifted_at=None, placed_by=RECONCILIATION)
+        needed = block.placed_by == RECONCILIATION or not own.exists()
+        if needed and blocking_breaks(block.account).exists():
             raise ConflictError("its breaks are open", code="breaks_open", remedy="resolve and close them, or waive it")
         _lift(row, block, why, actor=actor, now=clock.now())
     return block
@@ -93,7 +127,8 @@ def _lift(row: RiskRow, block: ReconciliationBlock, why: str, *, actor: str, now
 
 
 def waive_block(block_id: int, *, until: datetime, actor: str, reason: Any, clock: Clock) -> ReconciliationBlock:
-    """Let the account trade until ``until`` although its breaks are open; after that it is blocked again."""
+    """Let the account trade until ``until`` although its breaks are open; after that it is blocked again, and before
+    it as soon as a run finds a break that does not stand now."""
     errors, now = FieldErrors(), clock.now()
     why = parse_reason(reason, "reason", errors)
     if until.tzinfo is None or not now < until <= now + LONGEST_WAIVER:
@@ -105,6 +140,7 @@ def waive_block(block_id: int, *, until: datetime, actor: str, reason: Any, cloc
     with locked_risk(account_scope(block.account.code)) as row:
         block = _standing(block_id)
         block.waived_until, block.waived_by, block.waiver_reason = until, actor, str(why)[:200]
+        block.waived_breaks = dict(_waived(found) for found in blocking_breaks(block.account))
         block.save()
         data = {"block": block.pk, "session": str(block.session), "until": rfc3339(until), "reason": why}
         journal.append(row, kind="block_waived", actor=actor, subject=row.scope, data=data, at=now)

@@ -69,6 +69,7 @@ def store_breaks(
     for each in listed:
         _take(changes, standing.get(each.key), each, account, session, severities, now)
     _clear(changes, account, {each.key for each in listed}, session, complete, now)
+    _raise_severity(changes, account, severities, now)
     Break.objects.bulk_create(changes.fresh, batch_size=BATCH)
     Break.objects.bulk_update(changes.changed, FIELDS, batch_size=BATCH)
     BreakEvent.objects.bulk_create([_event(*event, now) for event in changes.events], batch_size=BATCH)
@@ -179,6 +180,17 @@ def _clear(
         changes.changed.append(row)
         changes.note(row, "cleared", before, why)
     _explain_earlier(changes, account, keys, session)
+
+
+def _raise_severity(changes: Changes, account: Account, severities: SeverityTable, now: datetime) -> None:
+    """A kind that only warned and blocks under the table in force: so do its breaks that stand. Never the other way,
+    since what blocks is let go by two people."""
+    seen = {row.pk for row in changes.changed}
+    rows = Break.objects.filter(account=account, opened_by=RECONCILIATION, severity="warning")
+    for row in rows.exclude(status=BreakStatus.CLOSED).exclude(pk__in=seen).exclude(kind__in=severities.warnings):
+        row.severity, row.updated_at = "critical", now
+        changes.changed.append(row)
+        changes.note(row, "changed", row.status, f"blocks by the severity table {severities.version}")
 
 
 def _explain_earlier(changes: Changes, account: Account, keys: set[tuple[str, str]], session: date) -> None:
