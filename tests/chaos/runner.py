@@ -40,7 +40,7 @@ class Plan:
     only: frozenset[str] | None = None
     gap: float = 0.7
     broker_gap: float | None = 2.0
-    seconds: float = 1_800.0
+    seconds: float = 3_600.0
     quiet_seconds: float = 150.0
     orders: int = 5_000
     kills_needed: int = 200
