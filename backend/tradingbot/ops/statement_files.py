@@ -17,6 +17,8 @@ from typing import IO, Protocol
 from backend.tradingbot.core.errors import FieldError, InvalidInputError
 
 MAX_BYTES = 32 * 1024 * 1024
+MOST_ENTRIES = 100
+ENTRY = b"PK\x01\x02"
 _CHUNK = 1024 * 1024
 
 
@@ -91,6 +93,10 @@ def _unpacked(original: bytes, limit: int) -> bytes:
 
 
 def _only_member(original: bytes, limit: int, problem: str) -> bytes:
+    entries = original.count(ENTRY)  # the list of members alone may be as long as the file, and much longer in memory
+    if entries > MOST_ENTRIES:
+        told = f"holds {entries} files or folders, more than one"
+        raise StatementError("statement_unreadable", told, "an archive must hold exactly one statement")
     with zipfile.ZipFile(io.BytesIO(original)) as archive:
         members = [info for info in archive.infolist() if not info.is_dir()]
         if len(members) != 1:

@@ -15,6 +15,7 @@ from backend.tradingbot.ops.recon_frames import SCHEMAS
 from backend.tradingbot.ops.recon_kinds import ActivityKind
 
 TABLES = ("executions", "positions", "activities", "cash")
+UNUSABLE = ('"', "\n", "\r", "\x00")
 NEEDED = {
     "executions": ("symbol", "qty", "price", "occurred_at"), "positions": ("symbol", "qty"),
     "activities": ("activity_id", "kind", "amount", "date"), "cash": ("amount",),
@@ -59,8 +60,11 @@ class CsvMapping:
         for name in self.columns:
             if name not in known:
                 errors.add(f"columns.{name}", name, "is not a field", "use " + ", ".join(known))
-        if len(self.delimiter) != 1 or self.decimal_mark not in (".", ",") or self.thousands_mark == self.decimal_mark:
-            errors.add("delimiter", self.delimiter, "or the marks make no sense", "one character; decimal_mark . or ,")
+        odd = len(self.delimiter) != 1 or not (self.delimiter.isascii() and self.delimiter not in UNUSABLE)
+        if odd or self.decimal_mark not in (".", ",") or self.thousands_mark == self.decimal_mark:
+            errors.add(
+                "delimiter", self.delimiter, "or the marks make no sense", "one ASCII character; decimal_mark . or ,"
+            )
         try:
             ZoneInfo(self.time_zone)
         except (ZoneInfoNotFoundError, ValueError):

@@ -46,10 +46,7 @@ def parse(content: bytes, expected: Expected, mapping: CsvMapping) -> Statement:
         return Statement(
             "csv", expected.account, expected.session, expected.as_of, Books(cash=cash), (), {}, {}, controls
         )
-    if rows.height and rows.drop(LINE).is_duplicated().any() and not _has_ids(mapping):
-        line = rows.filter(rows.drop(LINE).is_duplicated())[LINE][0]
-        problem = "is the same as another line, and no id says that both happened"
-        raise StatementError("statement_duplicate_rows", problem, "ask which one is true", where=f"line {line}")
+    _refuse_twice(rows, mapping)
     built = {"executions": _executions, "positions": _positions, "activities": _activities}[mapping.table]
     try:
         data = checked(mapping.table, built(rows, mapping, expected))
@@ -63,8 +60,14 @@ def parse(content: bytes, expected: Expected, mapping: CsvMapping) -> Statement:
     return Statement("csv", expected.account, expected.session, expected.as_of, books, (), {}, {}, controls)
 
 
-def _has_ids(mapping: CsvMapping) -> bool:
-    return bool({"execution_id", "activity_id"} & set(mapping.columns))
+def _refuse_twice(rows: pl.DataFrame, mapping: CsvMapping) -> None:
+    """Refuse a row that stands twice and that no id tells apart; an empty id is none."""
+    named = next((mapping.columns[name] for name in ("execution_id", "activity_id") if name in mapping.columns), None)
+    twice = rows.drop(LINE).is_duplicated() & (True if named is None else rows[named] == "")
+    if rows.height and twice.any():
+        line = rows.filter(twice)[LINE][0]
+        problem = "is the same as another line, and no id says that both happened"
+        raise StatementError("statement_duplicate_rows", problem, "ask which one is true", where=f"line {line}")
 
 
 def _rows(text: str, mapping: CsvMapping) -> tuple[pl.DataFrame, tuple[Control, ...]]:
@@ -233,6 +236,9 @@ def _executions(rows: pl.DataFrame, mapping: CsvMapping, expected: Expected) -> 
     else:
         days: list[date] = [expected.trade_date_of(moment) for moment in occurred_at]
         traded = pl.Series("trade_date", days, dtype=pl.Date)
+    if side is not None:
+        problem = "is below zero, and its side is buy"
+        _bad(rows, (side == "buy") & (qty < 0).fill_null(False), mapping.columns["qty"], problem, "which one is true?")
     signs = pl.Series(["buy" if number is not None and number > 0 else "sell" for number in qty], dtype=pl.String)
     symbols = _texts(rows, mapping, "symbol")
     return pl.DataFrame(

@@ -73,7 +73,7 @@ def _check(found: Affirmation, sha256: str, actor: str) -> None:
         raise ConflictError(
             "a correction changed these figures", code="affirmation_replaced", remedy="sign the new one"
         )
-    if found.sha256 != sha256:
+    if found.sha256 != sha256 or digest(found.snapshot) != found.sha256:
         raise ConflictError("these are not the figures that stand", code="affirmation_hash", remedy="read them again")
     if is_signed(found):
         raise ConflictError("it is signed already", code="affirmation_signed", remedy="nothing is to do")
@@ -85,21 +85,19 @@ def is_signed(found: Affirmation) -> bool:
     return bool(found.second_by if found.needs_second else found.signed_by)
 
 
-def alert_overdue(*, clock: Clock) -> list[Affirmation]:
-    """Those past their deadline that nobody was told of yet; each is told once."""
-    now = clock.now()
-    rows = Affirmation.objects.select_related("account").filter(replaced_at=None, alerted_at=None, due_at__lt=now)
-    late = []
-    for found in rows:
-        if is_signed(found):
-            continue
-        with transaction.atomic():
-            lock_risk(account_scope(found.account.code))
-            told = Affirmation.objects.filter(pk=found.pk, alerted_at=None).update(alerted_at=now)
-        if told:
-            late.append(found)
-            log.error("affirmation_overdue", account=found.account.code, session=str(found.session))
-    return late
+def overdue(*, clock: Clock) -> list[Affirmation]:
+    """Those past their deadline that nobody was told of yet."""
+    rows = Affirmation.objects.select_related("account").filter(replaced_at=None, alerted_at=None)
+    return [found for found in rows.filter(due_at__lt=clock.now()) if not is_signed(found)]
+
+
+def mark_told(found: Affirmation, *, clock: Clock) -> None:
+    """It was told that ``found`` is overdue: each is told once."""
+    with transaction.atomic():
+        lock_risk(account_scope(found.account.code))
+        told = Affirmation.objects.filter(pk=found.pk, alerted_at=None).update(alerted_at=clock.now())
+    if told:
+        log.error("affirmation_overdue", account=found.account.code, session=str(found.session))
 
 
 def shown(found: Affirmation) -> dict[str, Any]:

@@ -53,6 +53,8 @@ def policy_of(account: Account) -> Policy:
 
 def _tolerances(name: str, changes: Mapping[str, Any]) -> Tolerances:
     parsed: dict[str, Any] = {}
+    if not isinstance(changes, Mapping):
+        raise ValueError("must be an object of tolerances")
     kinds = {field.name: getattr(Tolerances(), field.name) for field in fields(Tolerances)}
     for key, raw in changes.items():
         kind = kinds.get(key)
@@ -65,7 +67,9 @@ def _tolerances(name: str, changes: Mapping[str, Any]) -> Tolerances:
                 parsed[key] = timedelta(seconds=float(raw))
             else:
                 parsed[key] = int(raw)
-        except (InvalidOperation, TypeError, ValueError):
+                if isinstance(raw, float) and raw != parsed[key]:
+                    raise ValueError
+        except (InvalidOperation, TypeError, ValueError, OverflowError):
             raise ValueError(f"tolerance {key} is not a number: {raw!r}") from None
     return Tolerances(version=name, **parsed)
 
@@ -91,18 +95,7 @@ def set_policy(
     why = parse_reason(reason, "reason", errors)
     for name in changes.keys() - {"tolerances", "warnings", "fees", "upload_only", "second_signer"}:
         errors.add(name, changes[name], "is not a field", "use tolerances, warnings, fees, upload_only, second_signer")
-    try:
-        _tolerances("check", changes.get("tolerances", {}))
-    except ValueError as error:
-        errors.add("tolerances", changes.get("tolerances"), str(error), "see the built-in ones")
-    try:
-        SeverityTable("check", frozenset(changes.get("warnings", ())))
-    except ValueError as error:
-        errors.add("warnings", changes.get("warnings"), str(error), "use " + ", ".join(BreakKind))
-    try:
-        FeeSchedule.from_dict(changes.get("fees", {}))
-    except ValueError as error:
-        errors.add("fees", changes.get("fees"), str(error), "decimals as text")
+    _check(changes, errors)
     if errors:
         raise InvalidInputError(errors.errors)
     with transaction.atomic():
@@ -118,6 +111,31 @@ def set_policy(
         data = {"version": row.version, "reason": why, "changes": {name: str(value) for name, value in changes.items()}}
         journal.append(firm, kind="recon_policy_set", actor=actor, subject=scope, data=data, at=now)
     return row
+
+
+def _check(changes: Mapping[str, Any], errors: FieldErrors) -> None:
+    """Every field that makes no sense, with its remedy."""
+    try:
+        _tolerances("check", changes.get("tolerances", {}))
+    except ValueError as error:
+        errors.add("tolerances", changes.get("tolerances"), str(error), "see the built-in ones")
+    warnings = changes.get("warnings", [])
+    try:
+        if not isinstance(warnings, list | tuple) or not all(isinstance(kind, str) for kind in warnings):
+            raise ValueError("must be a list of kinds")
+        SeverityTable("check", frozenset(warnings))
+    except ValueError as error:
+        errors.add("warnings", warnings, str(error), "use " + ", ".join(BreakKind))
+    fees = changes.get("fees", {})
+    try:
+        if not isinstance(fees, Mapping):
+            raise ValueError("must be an object of rates")
+        FeeSchedule.from_dict(fees)
+    except ValueError as error:
+        errors.add("fees", fees, str(error), "decimals as text")
+    for name in ("upload_only", "second_signer"):
+        if not isinstance(changes.get(name, False), bool):
+            errors.add(name, changes[name], "must be true or false", "true or false, and nothing else")
 
 
 def save_mapping(body: Mapping[str, Any], *, actor: str, reason: Any, clock: Clock) -> CsvMappingVersion:

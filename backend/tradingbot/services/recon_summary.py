@@ -14,7 +14,7 @@ from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.infra.metrics import NOTIFICATIONS
 from backend.tradingbot.models import Affirmation, ReconRun
 from backend.tradingbot.selectors.recon_report import summary_lines
-from backend.tradingbot.services.affirmations import alert_overdue
+from backend.tradingbot.services.affirmations import mark_told, overdue
 
 log = structlog.get_logger(__name__)
 
@@ -32,8 +32,10 @@ def tell(*, clock: Clock) -> int:
             break
         ReconRun.objects.filter(pk=run.pk).update(notified_digest=_result(run))
         told += 1
-    for late in alert_overdue(clock=clock):
-        _mail(f"Not signed in time: {late.account.code} {late.session}", _overdue(late))
+    for late in overdue(clock=clock):
+        if not _mail(f"Not signed in time: {late.account.code} {late.session}", _overdue(late)):
+            break
+        mark_told(late, clock=clock)
     return told
 
 
