@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import structlog
 from celery import shared_task
 from django.conf import settings
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.core.errors import ConflictError, TradingbotError
@@ -68,6 +68,10 @@ def poll_broker() -> None:
                 fills.poll_account(account, clock=SYSTEM_CLOCK)
             except TradingbotError as error:
                 log.warning("poll_failed", account=account.code, code=error.code, problem=error.message)
+            except (OperationalError, InterfaceError):
+                raise
+            except Exception:  # whatever it was, it must not keep the next account from being polled
+                log.exception("poll_failed", account=account.code)
 
 
 @shared_task(name="tradingbot.recover_orders")

@@ -40,8 +40,8 @@ class View:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where an order stands here. ``reported_qty`` adds up its executions, busted ones too; ``booked_qty`` those of the
-    broker's present id alone (busted ones too)."""
+    """Where an order stands here. ``reported_qty`` adds up its executions, busted ones too; ``booked_qty`` is what is
+    booked under the broker's present id alone: the same sum, or what corrections made of it when that is more."""
 
     status: Status
     qty: Decimal

@@ -86,9 +86,7 @@ def find_order(account: Account, broker_order_id: str, *, lock: bool = False) ->
 def _book(account: Account, fill: BrokerFillActivity, clock: Clock, source: str, *, stopped: bool) -> bool:
     with transaction.atomic(durable=True):
         row = lock_risk(account_scope(account.code))
-        row.fills_cursor = max(row.fills_cursor, fill.activity_id)
         if _is_known(row, account, fill, clock):
-            row.save(update_fields=["fills_cursor"])
             return False
         order = find_order(account, fill.broker_order_id, lock=True)
         if order is None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 
 from backend.tradingbot.brokers.answers import (
     BrokerInDoubtError,
@@ -138,5 +139,10 @@ def send_wished_cancels(*, clock: Clock) -> int:
                 cancel_order(order, actor="recovery", clock=clock)
         except ConflictError:
             continue  # it ended meanwhile
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:  # whatever it was, it must not keep the next cancel from being sent
+            log.exception("cancel_failed", client_order_id=order.client_order_id)
+            continue
         sent += 1
     return sent

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 
 import structlog
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Count
 
 from backend.tradingbot.core.clock import Clock
@@ -90,7 +90,12 @@ def find(token: str) -> KillSwitchRun:
 def advance_all(*, clock: Clock) -> None:
     """One pass of every run that is going."""
     for token in KillSwitchRun.objects.filter(finished_at__isnull=True).values_list("token", flat=True):
-        advance(token, clock=clock)
+        try:
+            advance(token, clock=clock)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:  # whatever it was, it must not keep the next scope's orders open
+            log.exception("kill_switch_pass_failed", run=token)
 
 
 def advance(token: str, *, clock: Clock, seconds: float = PASS_SECONDS, settling: bool = True) -> KillSwitchRun:

@@ -106,8 +106,8 @@ def note(orders: Iterable[Order], outcomes: Mapping[str, Outcome], *, actor: str
     is read from the broker."""
 
     def request(row: RiskRow, order: Order) -> None:
-        if order.status in CANCELABLE:
-            outcome = outcomes[order.broker_order_id or ""]
+        outcome = outcomes.get(order.broker_order_id or "")
+        if outcome is not None and order.status in CANCELABLE:  # None: replaced meanwhile, the wish goes to the new id
             order.cancel_sent_at = clock.now() if outcome == REQUESTED else None  # None: it is asked again
             evidence = {"actor": actor, "outcome": outcome.word, "detail": outcome.detail}
             transition(row, order, Event.REQUEST_CANCEL, evidence, cause=actor, clock=clock)

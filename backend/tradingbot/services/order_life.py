@@ -196,16 +196,18 @@ def view_of(order: Order) -> View | None:
 
 def standing_of(order: Order) -> Standing:
     """``order`` as the pure rules see it. One query more for an order that the broker has replaced."""
-    booked = order.reported_qty
+    booked = max(order.reported_qty, order.filled_qty)
     if order.past_broker_order_ids:
-        booked = reported_on(order, order.broker_order_id or "")
+        booked = booked_on(order, order.broker_order_id or "")
     return Standing(Status(order.status), order.qty, order.reported_qty, booked)
 
 
-def reported_on(order: Order, broker_order_id: str) -> Decimal:
-    """What was reported as executed under one of the broker's ids of ``order``, busted or not."""
-    rows = Execution.objects.filter(order=order, broker_order_id=broker_order_id, kind="fill")
-    return sum(rows.values_list("qty", flat=True), ZERO)
+def booked_on(order: Order, broker_order_id: str) -> Decimal:
+    """What is booked under one of the broker's ids of ``order``: as first reported, busted or not, or as busts and
+    corrections left it, whichever is more. A correction may be larger than what it corrects, and the broker counts it."""
+    rows = list(Execution.objects.filter(order=order, broker_order_id=broker_order_id).values_list("kind", "qty"))
+    reported = sum((qty for kind, qty in rows if kind == "fill"), ZERO)
+    return max(reported, sum((qty for _, qty in rows), ZERO))
 
 
 def is_news(order: Order, found: BrokerOrder) -> bool:

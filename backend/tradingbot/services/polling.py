@@ -1,15 +1,18 @@
 """The polling leg: new executions, and what became of the orders that work, asked of the broker by REST.
 
-Invariant: executions are read before orders, so that an order is seen to have ended only after its executions had their
-chance; what could not be asked stays as it is and is asked again.
+Invariants: executions are read before orders, so that an order is seen to have ended only after its executions had
+their chance; the cursor moves only past a listing that began at it and is booked whole; what could not be asked stays as
+it is and is asked again.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import structlog
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 
 from backend.tradingbot.brokers.alpaca import AlpacaClient
 from backend.tradingbot.brokers.answers import BrokerFillActivity, BrokerOrder
@@ -22,10 +25,11 @@ from backend.tradingbot.models import Account, Order, RiskRow
 from backend.tradingbot.services import adoption, breaks
 from backend.tradingbot.services.booking import find_order, without_booked
 from backend.tradingbot.services.locks import account_scope, locked_order, locked_risk
-from backend.tradingbot.services.order_life import is_news, note_refusal
+from backend.tradingbot.services.order_life import is_news, note_refusal, standing_of
 
 log = structlog.get_logger(__name__)
 
+ZERO = Decimal(0)
 SKEW = timedelta(minutes=5)  # between our clock and the broker's
 SWEEP_PAUSE = timedelta(seconds=30)
 MANY = 20
@@ -58,8 +62,26 @@ def _read_executions(account: Account, client: AlpacaClient, clock: Clock) -> in
 
 
 def take_all(account: Account, client: AlpacaClient, fills: list[BrokerFillActivity], clock: Clock) -> int:
-    """Book what is new, or other than it was, in a listing; how many were booked."""
-    return sum(adoption.take_execution(account, client, fill, clock=clock) for fill in without_booked(account, fills))
+    """Book what is new, or other than it was, in a listing; how many were booked.
+
+    An execution that cannot be booked keeps none of the others waiting: what can be booked is, and then the first error
+    is raised, so that the listing is read again.
+    """
+    booked: int = 0
+    failed: Exception | None = None
+    for fill in without_booked(account, fills):
+        if failed is not None and find_order(account, fill.broker_order_id) is None:
+            continue  # one question that failed is enough: each may cost a timeout
+        try:
+            booked += adoption.take_execution(account, client, fill, clock=clock)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:
+            log.warning("execution_not_booked", execution_id=fill.execution_id, problem=str(error))
+            failed = failed or error
+    if failed is not None:
+        raise failed
+    return booked
 
 
 def _read_orders(account: Account, client: AlpacaClient, clock: Clock) -> int:
@@ -76,7 +98,10 @@ def _read_orders(account: Account, client: AlpacaClient, clock: Clock) -> int:
     for order in ours:
         listed = open_there.pop(order.broker_order_id, None) or closed.get(order.broker_order_id)
         found = listed or client.get_order(order.broker_order_id)
-        booked += _read_order(order, found, client, clock)
+        try:
+            booked += _read_order(order, found, client, clock)
+        except IllegalTransitionError as error:  # journalled, with a break of its own; the next order is read all the same
+            log.warning("order_not_read", client_order_id=order.client_order_id, problem=error.message)
     for found in open_there.values():
         _read_unmatched(account, found, client, clock)
     return booked
@@ -101,12 +126,18 @@ def _read_order(order: Order, found: BrokerOrder | None, client: AlpacaClient, c
         return 0
     if found.filled_qty < order.filled_qty and not order.past_broker_order_ids:
         _check_surplus(order, client, clock)
-    ended_before = order.broker_status in ENDED
+    behind = _is_behind(order)
     news = is_news(order, found)  # thousands rest unchanged: they must not take the account's lock at each poll
     current = adoption.observe(order, found, cause="broker", clock=clock) if news else order
-    if ended_before and current.status in WORKING:
+    if behind and current.status in WORKING:
         return _sweep(current, client, clock)
     return 0
+
+
+def _is_behind(order: Order) -> bool:
+    """Whether the broker has said before this poll that the order ended, or that more of it is executed than is here."""
+    said = order.broker_filled_qty or ZERO
+    return order.broker_status in ENDED or (said > ZERO and standing_of(order).booked_qty < said)
 
 
 def _read_unmatched(account: Account, found: BrokerOrder, client: AlpacaClient, clock: Clock) -> None:
@@ -129,7 +160,7 @@ def _read_unmatched(account: Account, found: BrokerOrder, client: AlpacaClient, 
 
 
 def _sweep(order: Order, client: AlpacaClient, clock: Clock) -> int:
-    """The broker ended the order some time ago, and executions that it counts are not here: read them all again.
+    """Executions that the broker counted some time ago are not here: read all since the order's beginning again.
 
     An execution can be filed with a time before the cursor; the next page never shows it.
     """

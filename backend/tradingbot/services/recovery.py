@@ -6,12 +6,14 @@ enough misses by look-up, listing and executions over the quiet window, which no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 
 from backend.tradingbot.brokers.alpaca import AlpacaClient
 from backend.tradingbot.brokers.answers import BrokerOrder
@@ -29,6 +31,7 @@ from backend.tradingbot.services.polling import SKEW, take_all
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
 LONGEST_PAUSE = timedelta(seconds=15)
 WATCH_PAUSE = timedelta(seconds=60)
 
@@ -40,16 +43,35 @@ def recover(*, clock: Clock) -> dict[str, str]:
     missed: list[Order] = []
     for order in unresolved_orders(clock.now(), config.broker_read_timeout):
         with tracing.continued(None, order.trace_id or None):  # what becomes of it belongs to the request that sent it
-            try:
-                current = _lose_sight(order, clock)
-                found = client.get_order_by_client_id(order.client_order_id)
-                if found is None and current.status in UNRESOLVED:
-                    missed.append(order)
-                else:
-                    outcomes[order.client_order_id] = _found(current, found, client, clock)
-            except TradingbotError as error:  # one order that cannot be resolved must not keep the others waiting
-                outcomes[order.client_order_id] = _unknown(order, error, clock)
+            outcome = _each(order, partial(_look_up, order, client, clock), clock)
+        if outcome is None:
+            missed.append(order)
+        else:
+            outcomes[order.client_order_id] = outcome
     return outcomes | _search(missed, client, clock)
+
+
+def _each(order: Order, step: Callable[[], T], clock: Clock) -> T | str:
+    """What ``step`` says of ``order``. One order that cannot be resolved, whatever the reason, must not keep the others
+    waiting: it is asked about again later. A database that is gone ends the pass."""
+    try:
+        return step()
+    except (OperationalError, InterfaceError):
+        raise
+    except TradingbotError as error:
+        return _unknown(order, error, clock)
+    except Exception:
+        log.exception("recovery_failed", client_order_id=order.client_order_id)
+        return _later(order, clock)
+
+
+def _look_up(order: Order, client: AlpacaClient, clock: Clock) -> str | None:
+    """What became of ``order``; None when the broker says that it is not there, and nothing else has resolved it."""
+    current = _lose_sight(order, clock)
+    found = client.get_order_by_client_id(order.client_order_id)
+    if found is None and current.status in UNRESOLVED:
+        return None
+    return _found(current, found, client, clock)
 
 
 def _lose_sight(order: Order, clock: Clock) -> Order:
@@ -73,6 +95,10 @@ def _found(order: Order, found: BrokerOrder | None, client: AlpacaClient, clock:
 
 def _unknown(order: Order, error: TradingbotError, clock: Clock) -> str:
     log.warning("recovery_unknown", client_order_id=order.client_order_id, code=error.code, problem=error.message)
+    return _later(order, clock)
+
+
+def _later(order: Order, clock: Clock) -> str:
     Order.objects.filter(pk=order.pk).update(next_lookup_at=clock.now() + _pause(order.lookup_misses))
     return str(order.status)
 
@@ -91,11 +117,9 @@ def _search(missed: Sequence[Order], client: AlpacaClient, clock: Clock) -> dict
     outcomes = {}
     for order in missed:
         found = listed.get(order.client_order_id)
-        try:
-            outcome = _miss(order, evidence, clock) if found is None else _found(order, found, client, clock)
-        except TradingbotError as error:
-            outcome = _unknown(order, error, clock)
-        outcomes[order.client_order_id] = outcome
+        missing = partial(_miss, order, evidence, clock)
+        step = missing if found is None else partial(_found, order, found, client, clock)
+        outcomes[order.client_order_id] = _each(order, step, clock)
     return outcomes
 
 
@@ -150,17 +174,14 @@ def watch(*, clock: Clock) -> dict[str, str]:
     client = execution_client(settings.TRADINGBOT)
     outcomes = {}
     for order in watched_orders(clock.now()):
-        try:
-            found = client.get_order_by_client_id(order.client_order_id)
-            outcomes[order.client_order_id] = (
-                _keep_watching(order, clock) if found is None else _found(order, found, client, clock)
-            )
-        except TradingbotError as error:
-            outcomes[order.client_order_id] = _unknown(order, error, clock)
+        outcomes[order.client_order_id] = _each(order, partial(_look_again, order, client, clock), clock)
     return outcomes
 
 
-def _keep_watching(order: Order, clock: Clock) -> str:
+def _look_again(order: Order, client: AlpacaClient, clock: Clock) -> str:
+    found = client.get_order_by_client_id(order.client_order_id)
+    if found is not None:
+        return _found(order, found, client, clock)
     now = clock.now()
     with locked_order(order.pk) as (row, current):
         if current.watch_until is None:
