@@ -204,7 +204,8 @@ def standing_of(order: Order) -> Standing:
 
 def booked_on(order: Order, broker_order_id: str) -> Decimal:
     """What is booked under one of the broker's ids of ``order``: as first reported, busted or not, or as busts and
-    corrections left it, whichever is more. A correction may be larger than what it corrects, and the broker counts it."""
+    corrections left it, whichever is more; a correction may be larger than what it corrects, and the broker counts it.
+    """
     rows = list(Execution.objects.filter(order=order, broker_order_id=broker_order_id).values_list("kind", "qty"))
     reported = sum((qty for kind, qty in rows if kind == "fill"), ZERO)
     return max(reported, sum((qty for _, qty in rows), ZERO))

@@ -1,8 +1,8 @@
 """The polling leg: new executions, and what became of the orders that work, asked of the broker by REST.
 
 Invariants: executions are read before orders, so that an order is seen to have ended only after its executions had
-their chance; the cursor moves only past a listing that began at it and is booked whole; what could not be asked stays as
-it is and is asked again.
+their chance; the cursor moves only past a listing that began at it and is booked whole; what could not be asked stays
+as it is and is asked again.
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ def _read_orders(account: Account, client: AlpacaClient, clock: Clock) -> int:
         found = listed or client.get_order(order.broker_order_id)
         try:
             booked += _read_order(order, found, client, clock)
-        except IllegalTransitionError as error:  # journalled, with a break of its own; the next order is read all the same
+        except (
+            IllegalTransitionError
+        ) as error:  # it is journalled and has its break; the next order is read all the same
             log.warning("order_not_read", client_order_id=order.client_order_id, problem=error.message)
     for found in open_there.values():
         _read_unmatched(account, found, client, clock)
@@ -135,7 +137,7 @@ def _read_order(order: Order, found: BrokerOrder | None, client: AlpacaClient, c
 
 
 def _is_behind(order: Order) -> bool:
-    """Whether the broker has said before this poll that the order ended, or that more of it is executed than is here."""
+    """Whether the broker said before this poll that the order ended, or that more of it is executed than is here."""
     said = order.broker_filled_qty or ZERO
     return order.broker_status in ENDED or (said > ZERO and standing_of(order).booked_qty < said)
 
