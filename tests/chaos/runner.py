@@ -178,8 +178,8 @@ class Run:
             stop.wait(self.plan.broker_gap)
 
     def _wait_until_quiet(self) -> None:
-        """Cancel what still works, as a strategy would at the end of its day, until nothing is open or in doubt."""
-        caller = Caller(self.house.url, self._trader)
+        """Cancel what still works, as a risk officer may whoever placed it, until nothing is open or in doubt."""
+        caller = Caller(self.house.url, self._risk)
         deadline, quiet_since = time.monotonic() + self.plan.quiet_seconds, 0.0
         asked: dict[str, float] = {}
         while time.monotonic() < deadline:

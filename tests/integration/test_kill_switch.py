@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -28,7 +28,7 @@ from backend.tradingbot.models import (
     Strategy,
     StrategyBuild,
 )
-from backend.tradingbot.services import fills, journal, kill_switch, recovery
+from backend.tradingbot.services import cancel_pass, cancels, fills, journal, kill_switch, recovery
 from backend.tradingbot.services.accounts import create_account, create_strategy
 from backend.tradingbot.services.keys import create_key
 from backend.tradingbot.services.orders import hot_state
@@ -478,3 +478,46 @@ def test_cancel_all_ends_the_shadow_book_as_well(gateway, broker):
         ("live", "cancel_requested", "pending_cancel"),
         ("shadowed", "simulated", "canceled"),
     }
+
+
+@pytest.mark.parametrize(("scope", "all_at_once"), [("symbol:MSFT", False), ("strategy:mean", False), ("firm", True)])
+def test_one_request_for_all_is_made_only_where_nothing_of_anothers_can_come_in_between(
+    gateway, broker, monkeypatch, scope, all_at_once
+):
+    gateway.tick("MSFT")
+    gateway.order("theirs", **RESTING, symbol="MSFT")
+    real = cancel_pass.mass_cancel.ask_for_all
+    asked = []
+
+    def ask_for_all(client):
+        asked.append(scope)
+        return real(client)
+
+    def after_the_listing(run, listed):
+        place_elsewhere(gateway, broker, "between")  # of another symbol, and of nobody's strategy
+        return strangers(run, listed)
+
+    strangers = cancel_pass._strangers
+    monkeypatch.setattr(cancel_pass.mass_cancel, "ask_for_all", ask_for_all)
+    monkeypatch.setattr(cancel_pass, "_strangers", after_the_listing)
+    run = kill_switch.pull(scope, flattening=False, reason="test", actor="test", clock=SYSTEM_CLOCK)
+    kill_switch.advance(run.token, clock=SYSTEM_CLOCK, settling=False)
+    assert statuses(broker, gateway)["theirs"] == "canceled"
+    assert (statuses(broker, gateway)["between"], bool(asked)) == (("canceled" if all_at_once else "new"), all_at_once)
+
+
+def test_an_order_that_was_given_up_is_cancelled_should_it_arrive_after_the_switch(gateway, broker):
+    gateway.tick()
+    broker.fault("drop_before")
+    assert gateway.order("late", **RESTING).status_code == 202
+    clock = FixedClock(datetime.now(UTC) + timedelta(seconds=1))
+    for _ in range(3):
+        recovery.recover(clock=clock)
+        clock.advance(60)
+    assert gateway.read("late")["status"] == "never_arrived"
+    assert finish(gateway, pull(gateway, "account:main"))["stage"] == "done"
+    place_elsewhere(gateway, broker, "late")
+    fills.poll_account(Account.objects.get(code="main"), clock=SYSTEM_CLOCK)
+    assert gateway.read("late")["status"] == "accepted"
+    assert cancels.send_wished_cancels(clock=SYSTEM_CLOCK) == 1
+    assert statuses(broker, gateway)["late"] == "canceled"

@@ -60,11 +60,11 @@ def place_at_broker(broker: Any, client_order_id: str, **changes: Any) -> dict[s
     return answer.json()
 
 
-def give_up(gateway: Any, broker: Any, name: str = "gone") -> FixedClock:
+def give_up(gateway: Any, broker: Any, name: str = "gone", **terms: Any) -> FixedClock:
     """An order that was dropped on its way, looked for until the quiet window was over."""
     gateway.tick()
     broker.fault("drop_before")
-    assert gateway.order(name, **RESTING).status_code == 202
+    assert gateway.order(name, **RESTING | terms).status_code == 202
     clock = later(1)
     for _ in range(3):
         recovery.recover(clock=clock)
@@ -102,6 +102,15 @@ def test_an_order_given_up_frees_its_symbol_and_keeps_its_reservation_until_the_
     assert reserved() == 450
     assert JournalEntry.objects.filter(kind="watch_ended").count() == 1
     assert journal.verify("account:main").intact
+
+
+def test_a_market_order_that_was_given_up_keeps_nobody_from_selling_what_is_held(gateway, broker):
+    gateway.tick()
+    gateway.order("held")
+    poll_until(gateway, "held", "filled")
+    give_up(gateway, broker, type="market", limit_price=None)
+    sale = gateway.order("sale", side="sell")
+    assert (sale.status_code, sale.json()["decision"]["allowed"]) == (201, True)
 
 
 @pytest.mark.parametrize("way", ["watch", "poll"])
@@ -426,6 +435,16 @@ class TestAttesting:
         told = answer.json()["attestation"]
         assert (told["attested_by"], told["confirmed_by"]) == ("key:risk", "key:risk-two")
         assert reserved() == 0
+
+    def test_one_person_with_two_keys_is_one_person(self, gateway, doubtful, second):
+        from backend.tradingbot.services.attestations import attest
+
+        said = {"outcome": "rejected", "reason": "told on the phone", "clock": CLOCK}
+        for actor in ("key:ann", "admin:Ann"):
+            order, told = attest(Order.objects.select_related("account").get(), actor=actor, **said)
+            assert (order.status, told.confirmed_by) == ("in_doubt", "")
+        order, told = attest(Order.objects.select_related("account").get(), actor="key:bob", **said)
+        assert (order.status, told.confirmed_by) == ("rejected", "key:bob")
 
     def test_who_attested_can_think_again(self, gateway, doubtful, second):
         self.say(gateway, doubtful, outcome="rejected")

@@ -192,3 +192,19 @@ def test_a_number_that_is_not_one_names_the_field(gateway):
     answer = gateway.order("a", qty="NaN")
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "qty")
     assert Order.objects.count() == 0
+
+
+def test_a_strategy_cancels_its_own_orders_and_no_others(gateway, broker):
+    from backend.tradingbot.models import Account
+    from backend.tradingbot.services.accounts import create_strategy
+    from backend.tradingbot.services.keys import create_key
+
+    gateway.tick()
+    gateway.order("own", type="limit", limit_price="90.00")
+    main, trend = Account.objects.get(code="main"), create_strategy(code="trend", mode="live")
+    _, second = create_key(name="second", role="trader", account=main, strategy=trend)
+    path = f"orders/{gateway.prefix}-own?account=main"
+    refused = gateway.call("DELETE", path, token=second)
+    assert (refused.status_code, refused.json()["code"]) == (403, "not_your_account")
+    assert gateway.read("own")["status"] == "accepted"
+    assert gateway.call("DELETE", path).status_code == 202

@@ -88,3 +88,39 @@ def test_no_wall_clock_step_makes_old_data_fresh(older: int, silence: float, ste
     clock.advance(31 + silence)
     clock.step_wall(step)
     assert breaker.poll() is False
+
+
+TICKING = st.lists(
+    st.one_of(
+        st.just(("error", 0.0)),
+        st.tuples(st.just("advance"), st.integers(0, 40).map(float)),
+        st.tuples(st.just("step"), st.integers(-90, 90).map(float)),
+        st.just(("restore", 0.0)),
+    ),
+    max_size=60,
+)
+
+
+@given(TICKING)
+def test_the_errors_that_count_are_those_that_neither_clock_calls_a_minute_old(steps: list[tuple[str, float]]) -> None:
+    """Against the plain rule: look at each, whatever way the wall clock was stepped."""
+    clock = FixedClock()
+    breaker = CircuitBreaker(100_000.0, BreakerLimits(max_error_rate_per_min=1_000), clock=clock)
+    kept: list[tuple[float, float]] = []
+    for name, value in steps:
+        match name:
+            case "error":
+                kept.append((clock.time(), clock.monotonic()))
+                breaker.mark_error()
+            case "advance":
+                clock.advance(value)
+            case "step":
+                clock.step_wall(value)
+            case "restore":
+                breaker = CircuitBreaker.restore(breaker.snapshot(), breaker.limits, clock=clock)
+                wall, monotonic = clock.time(), clock.monotonic()
+                kept = [pair for pair in kept if max(wall - pair[0], monotonic - pair[1]) < 60]
+                kept = [(stamp, monotonic - max(0.0, wall - stamp)) for stamp, _ in kept]
+        wall, monotonic = clock.time(), clock.monotonic()
+        kept = [pair for pair in kept if max(wall - pair[0], monotonic - pair[1]) < 60]
+        assert breaker.status()["errors_last_min"] == len(kept)

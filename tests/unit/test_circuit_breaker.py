@@ -481,3 +481,21 @@ def test_a_state_that_was_stored_as_numbers_can_still_be_read(clock: FixedClock)
     old = make(clock).snapshot().as_dict() | {"start_equity": 100_000.0, "last_equity": 97_000.5}
     breaker = CircuitBreaker.restore(BreakerState.from_dict(old), clock=clock)
     assert (breaker.start_equity, breaker.snapshot().last_equity) == (100_000, "97000.5")
+
+
+class CountedClock(FixedClock):
+    looks = 0
+
+    def time(self) -> float:
+        self.looks += 1
+        return super().time()
+
+
+def test_an_error_costs_the_same_however_many_are_in_the_window() -> None:
+    clock = CountedClock()
+    breaker = CircuitBreaker(100_000, BreakerLimits(max_error_rate_per_min=100_000), clock=clock)
+    for _ in range(3_000):
+        breaker.mark_error()
+        clock.advance(0.03)
+    assert clock.looks < 10 * 3_000
+    assert breaker.status()["errors_last_min"] == 1_999

@@ -179,7 +179,9 @@ class OneOrder(APIView):
     @extend_schema(responses={202: AN_ORDER}, summary="Cancel an order", parameters=[ACCOUNT])
     def delete(self, request: Request, client_order_id: str) -> JsonResponse:
         caller(request).need_role("trader", "risk", "admin")
-        order = cancel_order(_find(request, client_order_id), actor=caller(request).name, clock=SYSTEM_CLOCK)
+        order = _find(request, client_order_id)
+        caller(request).need_account(order.account.code, order.strategy.code)
+        order = cancel_order(order, actor=caller(request).name, clock=SYSTEM_CLOCK)
         return JsonResponse(shown(order), status=202)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, NamedTuple, cast
@@ -64,6 +65,9 @@ class CircuitBreaker:
         self._fresh: _Moment | None = None
         self._later: list[str] = []
         self._errors: deque[_Moment] = deque(maxlen=max(KEPT_ERRORS, 2 * int(self.limits.max_error_rate_per_min)))
+        self._in_order = (
+            True  # whether the errors are in the order in which both clocks saw them: they age from the left
+        )
         self._equity: Fraction | None = None
         self._realized: Fraction | None = None
         self._equity_bad = False
@@ -84,7 +88,9 @@ class CircuitBreaker:
     def mark_error(self) -> None:
         """Count one error; trips ``error-rate`` once the last 60 s hold the limit. A limit of 0 trips at the first."""
         with self._lock:
-            self._errors.append(self._now())
+            now, last = self._now(), self._errors[-1] if self._errors else None
+            self._in_order = self._in_order and (last is None or _not_before(last, now))
+            self._errors.append(now)
             if self._errors_last_minute() >= self.limits.max_error_rate_per_min:
                 self.trip(ERROR_RATE)
 
@@ -281,7 +287,7 @@ class CircuitBreaker:
             breaker.tripped_at = state.tripped_at
             breaker.reason = state.reason or "unspecified"
         breaker._later = list(state.later_causes)
-        breaker._errors.extend(breaker._restored(wall) for wall in state.error_times)
+        breaker._restore_errors(state.error_times)
         breaker._equity = exact_from_text(state.last_equity)
         breaker._realized = exact_from_text(state.last_realized)
         breaker._equity_bad = state.equity_bad
@@ -327,8 +333,7 @@ class CircuitBreaker:
         return _Moment(self._clock.time(), self._clock.monotonic())
 
     def _age(self, moment: _Moment) -> float:
-        now = self._now()
-        return max(now.wall - moment.wall, now.monotonic - moment.monotonic, 0.0)
+        return _age_at(self._now(), moment)
 
     def _data_age(self) -> float:
         return self._age(self._fresh or self._started)
@@ -337,10 +342,22 @@ class CircuitBreaker:
         return self._data_age() > self.limits.max_data_staleness_sec
 
     def _errors_last_minute(self) -> int:
-        self._errors = deque(
-            (error for error in self._errors if self._age(error) < ERROR_WINDOW_SEC), maxlen=self._errors.maxlen
-        )
+        """Drop what is too old, and count the rest. In order the old ones are the first; a clock that was stepped back
+        has put them out of order, and then each is looked at."""
+        now = self._now()
+        while self._in_order and self._errors and _age_at(now, self._errors[0]) >= ERROR_WINDOW_SEC:
+            self._errors.popleft()
+        if not self._in_order:
+            young = [error for error in self._errors if _age_at(now, error) < ERROR_WINDOW_SEC]
+            self._errors = deque(young, maxlen=self._errors.maxlen)
+            self._in_order = all(map(_not_before, young, young[1:]))
         return len(self._errors)
+
+    def _restore_errors(self, walls: Iterable[float]) -> None:
+        now = self._now()
+        self._errors.extend(_restored_at(now, wall) for wall in walls)
+        found = list(self._errors)
+        self._in_order = all(map(_not_before, found, found[1:]))
 
     def _cooldown_remaining(self) -> float:
         if self._tripped is None:
@@ -353,8 +370,7 @@ class CircuitBreaker:
         return moment.wall if age - (wall_now - moment.wall) <= SAME_INSTANT_SEC else wall_now - age
 
     def _restored(self, wall: float) -> _Moment:
-        now = self._now()
-        return _Moment(wall, now.monotonic - max(0.0, now.wall - wall))
+        return _restored_at(self._now(), wall)
 
     def _restored_data_moment(self, wall: float) -> _Moment:
         now = self._now()
@@ -363,6 +379,18 @@ class CircuitBreaker:
             return self._restored(wall)
         unknown_age = self.limits.max_data_staleness_sec + ahead  # the clock went back: the true age cannot be known
         return _Moment(wall, now.monotonic - unknown_age)
+
+
+def _age_at(now: _Moment, moment: _Moment) -> float:
+    return max(now.wall - moment.wall, now.monotonic - moment.monotonic, 0.0)
+
+
+def _not_before(earlier: _Moment, later: _Moment) -> bool:
+    return earlier.wall <= later.wall and earlier.monotonic <= later.monotonic
+
+
+def _restored_at(now: _Moment, wall: float) -> _Moment:
+    return _Moment(wall, now.monotonic - max(0.0, now.wall - wall))
 
 
 def _kind(cause: str) -> str:

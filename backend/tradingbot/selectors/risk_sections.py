@@ -11,6 +11,8 @@ from backend.tradingbot.execution.order_state import OPEN
 OPEN_WORDS = ", ".join(f"'{status}'" for status in sorted(OPEN))  # literal, so that the partial index fits
 # what counts as working: what is open, and what was given up and is still watched
 COUNTED = f"(status IN ({OPEN_WORDS}) OR watch_until IS NOT NULL)"
+# what was given up keeps its exposure and frees its symbol: an order that is not there keeps nobody in a position
+MAY_MEET = "watch_until IS NULL"
 
 COMMON = """
     WITH limits AS MATERIALIZED (
@@ -58,10 +60,10 @@ EXPOSURE = {
           'strategy_sells', coalesce(
             sum(qty - filled_qty) FILTER (WHERE side = 'sell' AND strategy_id = %(strategy)s), 0)::text,
           'doubtful', count(*) FILTER (WHERE status = 'in_doubt' OR status = 'pending_submit' AND send_by < %(now)s),
-          'lowest_sell', (min(limit_price) FILTER (WHERE side = 'sell'))::text,
-          'highest_buy', (max(limit_price) FILTER (WHERE side = 'buy'))::text,
-          'unpriced_sells', count(*) FILTER (WHERE side = 'sell' AND limit_price IS NULL),
-          'unpriced_buys', count(*) FILTER (WHERE side = 'buy' AND limit_price IS NULL))
+          'lowest_sell', (min(limit_price) FILTER (WHERE side = 'sell' AND {MAY_MEET}))::text,
+          'highest_buy', (max(limit_price) FILTER (WHERE side = 'buy' AND {MAY_MEET}))::text,
+          'unpriced_sells', count(*) FILTER (WHERE side = 'sell' AND limit_price IS NULL AND {MAY_MEET}),
+          'unpriced_buys', count(*) FILTER (WHERE side = 'buy' AND limit_price IS NULL AND {MAY_MEET}))
         FROM tradingbot_order WHERE account_id = %(account)s AND symbol = %(symbol)s
           AND {COUNTED} AND qty > 0 AND client_order_id <> %(client_order_id)s""",
     "sums": """

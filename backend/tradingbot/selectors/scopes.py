@@ -44,6 +44,12 @@ def simulated_orders(scope: str) -> QuerySet[Order]:
     return rows.filter(covered_by(scope), shadow__status="open").order_by("id")
 
 
+def given_up(scope: str) -> QuerySet[Order]:
+    """Every order of ``scope`` that never arrived and is still watched: it may yet arrive, and work."""
+    rows = Order.objects.select_related("account", "strategy")
+    return rows.filter(covered_by(scope), watch_until__isnull=False).order_by("id")
+
+
 def in_flight(scope: str, now: datetime, read_timeout: float) -> QuerySet[Order]:
     """Orders that were decided and whose sender may be sending them, or waiting for the answer, right now."""
     alive = now - timedelta(seconds=read_timeout)

@@ -15,6 +15,7 @@ from backend.tradingbot.brokers.answers import BrokerQueryError
 from backend.tradingbot.brokers.registry import execution_client
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import ConflictError, FieldErrors, InvalidInputError
+from backend.tradingbot.core.people import same_person
 from backend.tradingbot.execution.order_state import Event, Status
 from backend.tradingbot.models import Attestation, Order, RiskRow
 from backend.tradingbot.models.attestations import ATTESTED_OUTCOMES
@@ -108,7 +109,7 @@ def _take(row: RiskRow, order: Order, said: dict[str, str], actor: str, clock: C
         said["outcome"],
         said["broker_order_id"],
     )
-    if waiting is not None and waiting.attested_by == actor:
+    if waiting is not None and same_person(waiting.attested_by, actor):
         if same:
             return waiting
         waiting.overtaken_at = now

@@ -1,7 +1,8 @@
 """One pass of the kill switch over what is open in its scope: in the books, and at the broker.
 
 Invariant: an order counts as open until the broker has said what became of it; one that the broker shows and that
-nobody here knows is cancelled as well where it can only belong to the scope.
+nobody here knows is cancelled as well where it can only belong to the scope. One that was given up is wished away, so
+that it is cancelled should it arrive after all.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from backend.tradingbot.brokers.registry import execution_client
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.execution.order_state import IllegalTransitionError
 from backend.tradingbot.models import Account, KillSwitchOrder, KillSwitchRun, Order, RiskRow
-from backend.tradingbot.selectors.scopes import open_orders, simulated_orders, unknown_here
+from backend.tradingbot.selectors.scopes import given_up, open_orders, simulated_orders, unknown_here
 from backend.tradingbot.services import flatten, mass_cancel, shadow
 from backend.tradingbot.services.mass_cancel import Outcome
 from backend.tradingbot.services.order_life import take_view
@@ -44,7 +45,7 @@ def cancel_open(run: KillSwitchRun, over: Callable[[], bool], *, clock: Clock) -
     KillSwitchOrder.objects.bulk_create(
         [KillSwitchOrder(run=run, order=order, purpose="cancel") for order in book], ignore_conflicts=True
     )
-    mass_cancel.store_wishes(book, actor=actor, clock=clock)
+    mass_cancel.store_wishes([*book, *given_up(run.scope)], actor=actor, clock=clock)
     listed = execution_client(settings.TRADINGBOT).list_open_orders()
     strangers = _strangers(run, listed)
     broker_ids = {order.broker_order_id for order in book}
@@ -118,14 +119,18 @@ def _ask(
     over: Callable[[], bool],
     clock: Clock,
 ) -> dict[str, Outcome]:
-    """Those that were not asked for just now: by one request when they are all that is open, else one by one."""
+    """Those that were not asked for just now: by one request when they are all that is open, else one by one.
+
+    What the broker is asked to cancel at once is what it has open then, not what it listed: only where the whole
+    account is halted can nothing of another's have come in between.
+    """
     asked = KillSwitchOrder.objects.filter(run=run, asked_at__gt=clock.now() - ASK_AGAIN)
     waiting = set(asked.values_list("order__broker_order_id", flat=True))
     due = [found.broker_order_id for found in targets if found.broker_order_id not in waiting]
     if not due:
         return {}
     client = execution_client(settings.TRADINGBOT)
-    if len(targets) == len(listed):
+    if len(targets) == len(listed) and not run.scope.startswith(("strategy:", "symbol:")):
         answered = mass_cancel.ask_for_all(client)
         if answered is not None:
             return answered
