@@ -8,7 +8,7 @@ import structlog
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.defaults import page_not_found, server_error
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, AuthenticationFailed, NotAuthenticated, UnsupportedMediaType
 
 from backend.tradingbot.brokers.answers import BrokerInDoubtError, BrokerQueryError, BrokerUnreachableError
 from backend.tradingbot.core.errors import (
@@ -58,6 +58,27 @@ def unexpected(request: HttpRequest) -> HttpResponse:
     return server_error(request)
 
 
+def _explained(error: APIException, context: Any) -> tuple[str, str]:
+    """What a refusal that DRF makes is about, and what to do."""
+    said = str(error.detail)
+    if isinstance(error, AuthenticationFailed):
+        return (
+            said,
+            "check that the whole key was copied and that this server made it; an administrator makes a new one",
+        )
+    if isinstance(error, NotAuthenticated):
+        scheme = context["request"].headers.get("Authorization", "").partition(" ")[0]
+        said = (
+            "there is no header Authorization" if not scheme else "the header Authorization bears no key after Bearer"
+        )
+        if scheme and scheme.lower() != "bearer":
+            said = f"the header Authorization begins with {scheme[:20]!r}, not with 'Bearer'"
+        return said, "send the header Authorization: Bearer <key>"
+    if isinstance(error, UnsupportedMediaType):
+        return said, "send JSON with the header Content-Type: application/json"
+    return said, "see /api/docs/"
+
+
 def problem_response(error: Exception, context: Any) -> HttpResponse | None:
     """DRF's exception handler."""
     if isinstance(error, OperationalError | InterfaceError):
@@ -71,8 +92,8 @@ def problem_response(error: Exception, context: Any) -> HttpResponse | None:
         return problem(status, error.code, error.message, error.remedy, **more)
     if isinstance(error, APIException):
         code = "unauthorized" if error.status_code == 401 else str(error.default_code)
-        remedy = "send Authorization: Bearer <key>" if error.status_code == 401 else ""
-        answer = problem(error.status_code, code, str(error.detail), remedy)
+        detail, remedy = _explained(error, context)
+        answer = problem(error.status_code, code, detail, remedy)
         if error.status_code == 401:
             answer["WWW-Authenticate"] = "Bearer"
         return answer

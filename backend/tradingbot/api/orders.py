@@ -56,6 +56,7 @@ CANCEL_ALL = {
         },
     }
 }
+NEW_ID = ", then send a new id"
 ANSWER = {200: AN_ORDER, 201: AN_ORDER, 202: AN_ORDER}
 ACCOUNT = OpenApiParameter("account", str, required=True, description="The account's code.")
 
@@ -108,14 +109,24 @@ def _denial(order: Order) -> str:
     return "; ".join(f"{check['gate']}: {check['message']}" for check in failed)
 
 
+def _remedy(order: Order) -> str:
+    """What each gate that failed advises, once each."""
+    if "deny" in order.evidence:
+        return "nothing was sent; wait until what stopped it is re-armed" + NEW_ID
+    advice = [check["remedy"].removesuffix(NEW_ID) for check in order.decision["checks"] if not check["passed"]]
+    known = list(dict.fromkeys(each for each in advice if each))
+    return "; ".join(known or ["mend it"]) + NEW_ID
+
+
 def rendered(order: Order, *, replayed: bool) -> JsonResponse:
     """201 new, 200 replayed, 202 not known yet, 422 denied or rejected."""
     if order.status == Status.DENIED:
-        answer = problem(422, "order_denied", _denial(order), "mend it and send a new id", order=shown(order))
+        answer = problem(422, "order_denied", _denial(order), _remedy(order), order=shown(order))
     elif order.status == Status.REJECTED:
         why = order.evidence.get("reject", {})
         detail = str(why.get("message", "the broker rejected the order"))
-        answer = problem(422, "broker_rejected", detail, "send a new id", order=shown(order))
+        remedy = "mend what the broker names, then send a new id"
+        answer = problem(422, "broker_rejected", detail, remedy, order=shown(order))
     else:
         status = 202 if order.status in UNRESOLVED else (200 if replayed else 201)
         answer = JsonResponse(shown(order), status=status)

@@ -16,8 +16,9 @@ MAX_BODY = 4 * 1024 * 1024
 MAX_DEPTH = 32
 
 
-def _refuse(problem: str) -> InvalidInputError:
-    return InvalidInputError([FieldError("body", "", problem, "send one JSON object")], code="invalid_json")
+def _refuse(problem: str, raw: bytes = b"") -> InvalidInputError:
+    value = raw[:80].decode(errors="replace")
+    return InvalidInputError([FieldError("body", value, problem, "send one JSON object")], code="invalid_json")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -82,7 +83,8 @@ class ExactJSONParser(BaseParser):
         except (ValueError, RecursionError) as error:
             if isinstance(error, InvalidInputError):
                 raise
-            raise _refuse("is not JSON") from None
+            where = f" at line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+            raise _refuse(f"is not JSON{where}", raw) from None
 
 
 class Lines(list[Any]):

@@ -9,8 +9,8 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-CLIENT_ORDER_ID_PATTERN = r"[A-Za-z0-9._-]{1,48}"
-CLIENT_ORDER_ID = re.compile(CLIENT_ORDER_ID_PATTERN)
+CLIENT_ORDER_ID = re.compile(r"[A-Za-z0-9._-]{1,48}")
+CLIENT_ORDER_ID_REMEDY = 'use 1 to 48 of A-Z a-z 0-9 . _ - and a new id for each order, for example "mean-2026-0001"'
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
 

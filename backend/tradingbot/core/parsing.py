@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from backend.tradingbot.core.errors import FieldErrors, InvalidInputError
-from backend.tradingbot.core.ids import CLIENT_ORDER_ID_PATTERN, is_client_order_id
+from backend.tradingbot.core.ids import CLIENT_ORDER_ID_REMEDY, is_client_order_id
 from backend.tradingbot.core.values import OrderIntent, OrderType, Side, TimeInForce
 
 SYMBOL = re.compile(r"[A-Z0-9./-]{1,32}")
@@ -96,12 +96,23 @@ def parse_reason(raw: Any, name: str, errors: FieldErrors) -> str:
     return ""
 
 
+def _wrong(body: Mapping[str, Any], name: str, problem: str) -> str:
+    """``problem``, but for a field that was not sent at all."""
+    return problem if name in body else "is missing"
+
+
+def _missing(name: str, example: str, errors: FieldErrors) -> str:
+    errors.add(name, None, "is missing", f'send it as a string, for example "{name}": "{example}"')
+    return ""
+
+
 def _choice(body: Mapping[str, Any], name: str, kind: Any, errors: FieldErrors, default: Any = None) -> Any:
     raw = body.get(name, default)
     try:
         return kind(raw)
     except ValueError:
-        errors.add(name, raw, "is not one of the allowed values", "use " + ", ".join(kind))
+        problem = _wrong(body, name, "is not one of the allowed values")
+        errors.add(name, raw, problem, "use " + " or ".join(f'"{each}"' for each in kind))
         return None
 
 
@@ -109,7 +120,8 @@ def _text(body: Mapping[str, Any], name: str, errors: FieldErrors) -> str:
     raw = body.get(name)
     if isinstance(raw, str) and 1 <= len(raw) <= 48 and raw.isprintable():
         return raw
-    errors.add(name, raw, "must be a string of 1 to 48 characters", f"send the {name}")
+    problem = _wrong(body, name, "must be a string of 1 to 48 characters")
+    errors.add(name, raw, problem, f"send the code of the {name} that your key is bound to")
     return ""
 
 
@@ -133,13 +145,16 @@ def parse_order(body: Any) -> OrderIntent:
         errors.add(str(name), body[name], "is not a known field", "known: " + ", ".join((*REQUIRED, *OPTIONAL)))
     client_order_id = body.get("client_order_id")
     if not is_client_order_id(client_order_id):
-        errors.add("client_order_id", client_order_id, "is not an order id", f"use {CLIENT_ORDER_ID_PATTERN}")
+        errors.add("client_order_id", client_order_id, _wrong(body, "client_order_id", "is not an order id"),
+                   CLIENT_ORDER_ID_REMEDY)  # fmt: skip
     account, strategy = _text(body, "account", errors), _text(body, "strategy", errors)
-    symbol = parse_symbol(body.get("symbol"), "symbol", errors)
+    symbol = parse_symbol(body["symbol"], "symbol", errors) if "symbol" in body else _missing("symbol", "AAPL", errors)
     side = _choice(body, "side", Side, errors)
     kind = _choice(body, "type", OrderType, errors)
     time_in_force = _choice(body, "time_in_force", TimeInForce, errors, "day")
-    qty = parse_decimal(body.get("qty"), "qty", errors)
+    qty = parse_decimal(body["qty"], "qty", errors) if "qty" in body else None
+    if "qty" not in body:
+        _missing("qty", "10", errors)
     raw_limit = body.get("limit_price")
     limit_price = None if raw_limit is None else parse_price(raw_limit, "limit_price", errors)
     if kind is OrderType.LIMIT and raw_limit is None:

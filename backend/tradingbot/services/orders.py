@@ -238,11 +238,23 @@ def _replay(intent: OrderIntent, account: Account) -> Order:
     )
     if order.body_digest != digest(intent.canonical()):
         raise ConflictError(
-            f"{intent.client_order_id} was used for another order",
+            f"client_order_id: {intent.client_order_id} was used for another order{_differing(intent, order)}",
             code="client_order_id_reused",
             remedy="send a new id, or repeat the same body",
         )
     return order
+
+
+def _differing(intent: OrderIntent, order: Order) -> str:
+    """The fields in which the two bodies differ, as far as the order still shows them."""
+    there = {
+        "strategy": order.strategy.code, "symbol": order.symbol, "side": order.side, "type": order.type,
+        "qty": plain(order.requested_qty or order.qty), "limit_price": plain(order.limit_price),
+        "time_in_force": order.time_in_force,
+    }  # fmt: skip
+    body = intent.canonical()
+    found = [f"{name} was {kept}, and is {body[name]} now" for name, kept in there.items() if kept != body[name]]
+    return f" ({'; '.join(found)})" if found else ""
 
 
 def _send(intent: OrderIntent, order: Order, split: Split, deadline: Deadline, clock: Clock) -> Order:
