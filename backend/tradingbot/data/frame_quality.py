@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from backend.tradingbot.core.errors import InvalidInputError, TradingBlockedError
 from backend.tradingbot.core.values import Severity, Verdict
 from backend.tradingbot.data import calendar
-from backend.tradingbot.data.check_context import CheckLimits, Context, Sessions, run
+from backend.tradingbot.data.check_context import CheckLimits, Context, Sessions, run, where_of
 from backend.tradingbot.data.frames import DAY, EPOCH, VALUES, Bars, SymbolBars, Times, as_bars, micros, moment
 from backend.tradingbot.data.return_checks import return_outlier
 from backend.tradingbot.data.row_checks import (
@@ -84,11 +84,16 @@ def assert_intact(frame: Any, symbol: str, *, now: datetime, session: date | Non
 
 
 def outliers(frame: Any, symbol: str, z_limit: float) -> list[Verdict]:
-    """The moves over the limit that nothing confirms. ``frame`` may be a column of closes."""
+    """The moves over the limit that nothing confirms. ``frame`` may be a column of closes. DATA_CORRUPTED for a close
+    that is no price: there is no return from it nor to it, so that nobody could say that it is sane."""
     if not hasattr(frame, "columns") and not isinstance(frame, Mapping | Bars):
         closes = list(frame)
         frame = {name: closes if name != "volume" else [1.0] * len(closes) for name in VALUES}
-    bars, _ = _read(frame, symbol)
+    bars, part = _read(frame, symbol)
+    bad = ~((part.close > 0) & (part.close < np.inf))
+    if bad.any():
+        first = where_of(part, np.flatnonzero(bad)[:1])["at" if part.time is not None else "rows"][0]
+        raise blocked(CORRUPTED, f"{symbol} has {int(bad.sum())} close(s) that are no price, the first at {first}")
     found = run([return_outlier], bars, Context(CheckLimits(z_limit=z_limit)))
     return [verdict for verdict in found if verdict.severity is Severity.HARD]
 

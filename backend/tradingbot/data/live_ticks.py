@@ -55,13 +55,14 @@ class TickStop:
 @dataclass(frozen=True, slots=True)
 class SymbolState:
     """``newest`` is the exchange time of the last good tick and ``last`` its exact text; ``spreads`` are those of the
-    last good quotes."""
+    last good quotes; ``pending_at`` is the exchange time of the price that waits for confirmation."""
 
     track: PriceTrack = PriceTrack()
     spreads: tuple[float, ...] = ()
     newest: int | None = None
     stop: TickStop | None = None
     last: dict[str, str | None] | None = None
+    pending_at: int | None = None
 
     @property
     def typical_spread(self) -> float | None:
@@ -150,11 +151,20 @@ def _judge(state: SymbolState, tick: Tick, now: int, limits: TickLimits) -> Tick
         check, evidence = quote
         return refused(state, tick.symbol, check, now, evidence)
     judged = judge(state.track, tick.price, limits.jump, (state.typical_spread or 0.0) / 2)
+    if judged.outcome is Outcome.CONFIRMED and _is_no_second(state, tick):
+        return refused(state, tick.symbol, "price_jump", now, judged.evidence(state.track.reference, tick.price))
     if judged.outcome is Outcome.REFUSED:
-        waiting = replace(state, track=judged.track)
+        waiting = replace(state, track=judged.track, pending_at=tick.time)
         evidence = judged.evidence(state.track.reference, tick.price)
         return refused(waiting, tick.symbol, "price_jump", now, evidence)
     return _accept(state, tick, judged)
+
+
+def _is_no_second(state: SymbolState, tick: Tick) -> bool:
+    """Is it the refused tick once more, or one from before it? A batch that a feed sends again confirms nothing."""
+    if state.pending_at is None:
+        return False
+    return tick.time < state.pending_at or (tick.time == state.pending_at and tick.price == state.track.pending)
 
 
 def refused(state: SymbolState, symbol: str, check: str, now: int, evidence: dict[str, Any]) -> TickJudged:
@@ -201,6 +211,7 @@ def pack(state: SymbolState) -> str:
         "newest": state.newest,
         "stop": None if state.stop is None else asdict(state.stop),
         "last": state.last,
+        "pending_at": state.pending_at,
     }
     return json.dumps(body, separators=(",", ":"))
 
@@ -210,7 +221,8 @@ def unpack(text: str) -> SymbolState:
     body = json.loads(text)
     stop = TickStop(**body["stop"]) if body["stop"] is not None else None
     track = PriceTrack(body["reference"], _spread_out(body["returns"]), body["pending"])
-    return SymbolState(track, _spread_out(body["spreads"]), body["newest"], stop, body["last"])
+    waiting = body.get("pending_at")  # not in the states of an older build
+    return SymbolState(track, _spread_out(body["spreads"]), body["newest"], stop, body["last"], waiting)
 
 
 def _squeeze(values: tuple[float, ...]) -> str:

@@ -95,13 +95,18 @@ def judge(track: PriceTrack, price: float, rule: JumpRule, half_spread: float = 
 
 
 def band(track: PriceTrack, rule: JumpRule, half_spread: float = 0.0) -> tuple[float, float, float | None]:
-    """(limit, center, scale) in log returns; the scale is None while fewer than 5 returns are known."""
+    """(limit, center, scale) in log returns; the scale is None while fewer than 5 returns are known.
+
+    ``half_spread`` widens the limit up to ``jump`` and no further, however wide the quotes are.
+    """
     reference = track.reference or 1.0
     if len(track.returns) < FEW:
         return log(1 + rule.jump), 0.0, None
     center, mad = center_and_mad(track.returns)
-    scale = max(mad, tick_of(reference) / reference, half_spread / reference)
-    return widened(rule.z_limit, len(track.returns)) * scale / NORMAL_MAD, center, scale
+    per_scale = widened(rule.z_limit, len(track.returns)) / NORMAL_MAD
+    bounce = min(half_spread / reference, log(1 + rule.jump) / per_scale)
+    scale = max(mad, tick_of(reference) / reference, bounce)
+    return per_scale * scale, center, scale
 
 
 def _confirms(reference: float, pending: float, price: float, limit: float, rule: JumpRule) -> bool:

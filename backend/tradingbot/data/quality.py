@@ -163,7 +163,8 @@ class DataQualityMonitor:
         frame_quality.assert_intact(bars, symbol, now=self._clock.now(), session=session)
 
     def assert_sane_returns(self, bars: Any, symbol: str = "UNKNOWN") -> None:
-        """DATA_OUTLIER when a close jumps by more than ``max_return_z`` and the next does not confirm it.
+        """DATA_OUTLIER when a close jumps by more than ``max_return_z`` and the next does not confirm it;
+        DATA_CORRUPTED for a close that is no price.
 
         ``bars`` may also be the closes alone.
         """

@@ -103,22 +103,26 @@ def tick_time(frame: Any, as_of: int, limits: CheckLimits | None = None) -> list
 
 
 def stale_quote(last_seen: Mapping[str, int | None], context: Context) -> list[Verdict]:
-    """H: the last quote of a symbol is older than ``quote_age`` while a session is on; None was never seen."""
+    """H: the last quote of a symbol is older than ``quote_age`` while a session is on; None was never seen. One that is
+    later than the clock, beyond the skew, says nothing of its age and is as bad."""
     if context.as_of is None or not _in_session(context):
         return []
+    latest = context.as_of + int(context.limits.clock_skew * SECOND)
     oldest = context.as_of - int(context.limits.quote_age * SECOND)
     return [
         Verdict("stale_quote", Severity.HARD, symbol, _age(time, context.as_of, context.limits.quote_age))
         for symbol, time in last_seen.items()
-        if time is None or time < oldest
+        if time is None or not oldest <= time <= latest
     ]
 
 
 def feed_silent(feed: str, last_seen: Mapping[str, int | None], context: Context) -> list[Verdict]:
-    """H: no symbol of the feed had a quote for ``feed_silence`` while a session is on: the feed, not a stock."""
+    """H: no symbol of the feed had a quote for ``feed_silence`` while a session is on: the feed, not a stock. A quote
+    from the future proves nothing."""
     if context.as_of is None or not last_seen or not _in_session(context):
         return []
-    newest = max((time for time in last_seen.values() if time is not None), default=None)
+    latest = context.as_of + int(context.limits.clock_skew * SECOND)
+    newest = max((time for time in last_seen.values() if time is not None and time <= latest), default=None)
     if newest is not None and newest >= context.as_of - int(context.limits.feed_silence * SECOND):
         return []
     evidence = {"feed": feed, **_age(newest, context.as_of, context.limits.feed_silence)}
