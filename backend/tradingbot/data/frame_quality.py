@@ -30,7 +30,7 @@ from backend.tradingbot.data.row_checks import (
     repeated_row,
     time_reversed,
 )
-from backend.tradingbot.data.session_checks import missing_bars, trading_days
+from backend.tradingbot.data.session_checks import calendar_of, missing_bars, trading_days
 
 EMPTY, INCOMPLETE, CORRUPTED = "DATA_EMPTY", "DATA_INCOMPLETE", "DATA_CORRUPTED"
 INTEGRITY = (bad_price, bar_shape, negative_volume, time_reversed, future_time, conflicting_rows, repeated_row)
@@ -43,11 +43,6 @@ class DataBlockedError(TradingBlockedError):
 
 def blocked(code: str, message: str, **details: Any) -> DataBlockedError:
     return DataBlockedError(f"{code}: {message}", code=code, remedy="fetch the bars again from their source", **details)
-
-
-def calendar_of(symbol: str) -> str:
-    """Pairs such as BTC/USD trade round the clock, everything else on XNYS."""
-    return calendar.ROUND_THE_CLOCK if "/" in symbol else calendar.XNYS
 
 
 def assert_complete(frame: Any, symbol: str) -> None:

@@ -7,6 +7,7 @@ that date in New York. Sessions and early closes are the exchange's own (see ``c
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from backend.tradingbot.core.values import Severity, Verdict
+from backend.tradingbot.data import calendar
 from backend.tradingbot.data.check_context import SHOWN, Context, Sessions, bar_check, found
 from backend.tradingbot.data.frames import DAY, SymbolBars, Times, moment
 from backend.tradingbot.data.row_checks import is_ascending
@@ -45,7 +47,7 @@ def missing_bars(bars: SymbolBars, context: Context) -> Iterator[Verdict]:
     else:
         absent = _absent_intervals(times, sessions, interval, start, last)
     if len(absent):
-        evidence = {"at": [moment(int(time)) for time in absent[:SHOWN]], "interval_seconds": interval // 1_000_000}
+        evidence = {"at": [moment(int(each)) for each in absent[:SHOWN]], "interval_seconds": interval // 1_000_000}
         yield Verdict("missing_bars", Severity.HARD, bars.symbol, evidence, len(absent))
 
 
@@ -76,9 +78,24 @@ def trading_days(times: Times) -> NDArray[np.int64]:
     return np.where(times % DAY == 0, days, dates)
 
 
+def daily_bar_over(symbol: str, day: date) -> datetime:
+    """When the bar of ``day`` says its last word: at the close of its session, early ones included; a day without a
+    session ends at midnight UTC."""
+    known = calendar.FIRST <= day <= calendar.LAST
+    session = calendar.session_on(day, calendar_of(symbol)) if known else None
+    if session is not None:
+        return session.closes_at
+    return datetime.combine(day + timedelta(days=1), time(0), UTC)
+
+
+def calendar_of(symbol: str) -> str:
+    """Pairs such as BTC/USD trade round the clock, everything else on XNYS."""
+    return calendar.ROUND_THE_CLOCK if "/" in symbol else calendar.XNYS
+
+
 def _absent_days(times: Times, sessions: Sessions, start: int, last: int) -> Times:
     """The sessions from ``start`` to ``last`` without a bar, as midnight UTC."""
-    first_day, last_day = (int(trading_days(np.array([time], dtype=np.int64))[0]) for time in (start, last))
+    first_day, last_day = (int(trading_days(np.array([each], dtype=np.int64))[0]) for each in (start, last))
     expected = sessions.days[(sessions.days >= first_day) & (sessions.days <= last_day)]
     return np.setdiff1d(expected, trading_days(times)) * DAY
 

@@ -6,6 +6,8 @@ cached; nothing is fetched again by itself.
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from time import perf_counter
@@ -17,6 +19,7 @@ from django.db import transaction
 
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import FieldError, InvalidInputError, NotFoundError
+from backend.tradingbot.core.parsing import SYMBOL
 from backend.tradingbot.data import calendar
 from backend.tradingbot.data.cache import BarCache, Manifest, Mismatch
 from backend.tradingbot.data.check_context import Context, Sessions
@@ -27,6 +30,7 @@ from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import TRACE_ID
 from backend.tradingbot.models import CheckRun, Quarantine
 from backend.tradingbot.selectors.bars import read_bars
+from backend.tradingbot.selectors.corporate_actions import on_file
 from backend.tradingbot.services import data_stops
 from backend.tradingbot.services.data_checks import as_dict
 from backend.tradingbot.services.data_stops import BY_CHECK, Stopping
@@ -46,7 +50,7 @@ def check_cache(*, actor: str, clock: Clock) -> CheckRun:
     """Prove every cached file; what differs from its manifest goes into quarantine and stops its symbols."""
     started, began, cache = clock.now(), perf_counter(), bar_cache()
     names = cache.names()
-    found = list(cache.mismatches())
+    found = [_named(mismatch) for mismatch in cache.mismatches()]
     for mismatch in found:
         take_out(cache, mismatch, actor=actor, clock=clock)
     verdicts = [verdict for mismatch in found for verdict in mismatch.verdicts()]
@@ -62,6 +66,18 @@ def check_cache(*, actor: str, clock: Clock) -> CheckRun:
         verdicts=[as_dict(verdict) for verdict in verdicts[:200]],
         build_id=build_id(),
     )
+
+
+def _named(mismatch: Mismatch) -> Mismatch:
+    """With the symbol that its name tells, where neither manifest nor rows can be read any more."""
+    return mismatch if mismatch.symbols else replace(mismatch, symbols=tuple(symbols_named(mismatch.name)))
+
+
+def symbols_named(name: str) -> list[str]:
+    """The symbol in a name that ``cache_bars`` has given, or in that of its data file; none in any other."""
+    parts = re.fullmatch(rf"(.+)-({'|'.join(INTERVALS)})(\.[0-9a-f]{{16}}\.parquet)?", name)
+    symbol = parts[1].replace("_", "/") if parts else ""
+    return [symbol] if SYMBOL.fullmatch(symbol) else []
 
 
 def take_out(cache: BarCache, mismatch: Mismatch, *, actor: str, clock: Clock) -> None:
@@ -97,7 +113,8 @@ def cache_bars(symbol: str, interval: str, since: datetime, until: datetime, *, 
         raise NotFoundError(f"there are no {interval} bars of {symbol} in that time", remedy="ingest them first")
     name = calendar.ROUND_THE_CLOCK if "/" in symbol else calendar.XNYS
     first, last = micros(frame["time"][0]), micros(frame["time"][-1])
-    context = Context(sessions=Sessions.between(first, last, name), interval=INTERVALS[interval])
+    sessions = Sessions.between(first, last, name)
+    context = Context(sessions=sessions, interval=INTERVALS[interval], actions=on_file([symbol]))
     refused = stops(check_bars(frame, context))
     if refused:
         worst = refused[0]

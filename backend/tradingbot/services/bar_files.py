@@ -15,12 +15,13 @@ import numpy as np
 import polars as pl
 import structlog
 from django.db import transaction
+from numpy.typing import NDArray
 
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import ConflictError, FieldError, InvalidInputError
 from backend.tradingbot.data.bar_files import Piece, Reading, file_digest, read_pieces
-from backend.tradingbot.data.frames import DAY, INTERVALS, VALUES
-from backend.tradingbot.data.session_checks import trading_days
+from backend.tradingbot.data.frames import DAY, INTERVALS, VALUES, datetime_of, micros
+from backend.tradingbot.data.session_checks import daily_bar_over, trading_days
 from backend.tradingbot.models import BarFile, Feed
 from backend.tradingbot.services.bars import KEPT_ROWS, PutAside, store
 from backend.tradingbot.services.second_sources import second_feed
@@ -96,9 +97,12 @@ def _store_part(file_id: int, part: Piece, source: str, actor: str, clock: Clock
     frame = frame.with_columns(check=pl.Series(_faults(frame, clock), dtype=pl.String))
     good, bad = frame.filter(pl.col("check") == ""), frame.filter(pl.col("check") != "")
     aside = [
-        PutAside(str(symbol), str(check), len(rows), rows.head(KEPT_ROWS).select(pl.all().cast(pl.String)).to_dicts())
+        PutAside(
+            str(symbol), str(check), len(rows), rows.head(KEPT_ROWS).select(pl.all().cast(pl.String)).to_dicts(),
+            datetime_of(int(rows["time"].dt.epoch("us").to_numpy().min())), tuple(sorted(rows["interval"].unique())),
+        )
         for (symbol, check), rows in bad.group_by(["symbol", "check"], maintain_order=True)
-    ]
+    ]  # fmt: skip
     lines = good.select(["row", "symbol", "interval", "time", *VALUES]).write_csv(include_header=False).encode()
     with transaction.atomic():
         row = BarFile.objects.select_for_update().get(pk=file_id)
@@ -122,6 +126,17 @@ def _dated(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(time=pl.when(pl.col("interval") == "1d").then(placed).otherwise(pl.col("time")))
 
 
+def _days_over(frame: pl.DataFrame) -> NDArray[np.int64]:
+    """When the day of each row is over, in microseconds since 1970; 0 for what is no daily bar."""
+    days = frame.select("symbol", day=pl.when(pl.col("interval") == "1d").then(pl.col("time").dt.date()))
+    found = {
+        (symbol, day): micros(daily_bar_over(symbol, day)) for symbol, day in days.drop_nulls().unique().iter_rows()
+    }
+    if not found:
+        return np.zeros(len(frame), dtype=np.int64)
+    return np.array([found.get(pair, 0) for pair in days.iter_rows()], dtype=np.int64)
+
+
 def _faults(frame: pl.DataFrame, clock: Clock) -> list[str]:
     """By row, the check that refuses it, or nothing. The rules are those of ``row_checks``, row by row."""
     columns = {name: frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for name in VALUES}
@@ -133,7 +148,7 @@ def _faults(frame: pl.DataFrame, clock: Clock) -> list[str]:
         shaped = (low <= np.minimum(opened, close)) & (high >= np.maximum(opened, close))
         traded = ~(volume < 0)
     length = frame["interval"].replace_strict(INTERVALS, return_dtype=pl.Int64).to_numpy()
-    over_at = frame["time"].dt.epoch("us").to_numpy() + np.where(length >= DAY, 0, length)
+    over_at = np.where(length >= DAY, _days_over(frame), frame["time"].dt.epoch("us").to_numpy() + length)
     limit = int((clock.now() + CLOCK_SKEW).timestamp() * 1_000_000)
     verdicts = [("future_time", over_at <= limit), ("negative_volume", traded), ("bar_shape", shaped)]
     found = np.full(len(frame), "", dtype=object)

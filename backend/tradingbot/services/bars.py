@@ -20,7 +20,8 @@ from backend.tradingbot.core.errors import ConflictError, FieldError, FieldError
 from backend.tradingbot.core.market_parsing import BAR_VALUES, BarRow, RefusedRow, parse_bar, rows_of
 from backend.tradingbot.core.parsing import parse_reason
 from backend.tradingbot.core.values import Severity, Verdict
-from backend.tradingbot.data.frames import DAY, INTERVALS
+from backend.tradingbot.data.frames import DAY, INTERVALS, micros, moment
+from backend.tradingbot.data.session_checks import daily_bar_over
 from backend.tradingbot.infra import metrics
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import TRACE_ID
@@ -88,12 +89,15 @@ class Stored:
 
 @dataclass(frozen=True)
 class PutAside:
-    """Rows of a symbol that are no bars: how many, by which check, and the first of them as they came."""
+    """Rows of a symbol that are no bars: how many, by which check, and the first of them as they came; ``since`` is the
+    time of the earliest, ``intervals`` are theirs."""
 
     symbol: str
     check: str
     rows: int
     shown: list[Any] = field(default_factory=list)
+    since: datetime | None = None
+    intervals: tuple[str, ...] = ()
 
 
 def post_bars(
@@ -128,7 +132,8 @@ def post_bars(
 def _ended(row: BarRow, now: datetime) -> BarRow | RefusedRow:
     """A bar is taken when it is over: what it says until then changes."""
     length = INTERVALS[row.interval]
-    over_at = row.time + (timedelta(0) if length >= DAY else timedelta(microseconds=length))
+    daily = length >= DAY
+    over_at = daily_bar_over(row.symbol, row.time.date()) if daily else row.time + timedelta(microseconds=length)
     if over_at <= now + CLOCK_SKEW:
         return row
     where, remedy = f"bars[{row.row}].time", "send the bar when it is over, and check the clock"
@@ -143,9 +148,13 @@ def _put_aside(raws: Sequence[Any], refused: Iterable[RefusedRow]) -> list[PutAs
         if row.bad_price and row.symbol:
             by_symbol.setdefault(row.symbol, []).append(row)
     return [
-        PutAside(symbol, "bad_price", len(rows), [{"row": r.row, "sent": raws[r.row]} for r in rows[:KEPT_ROWS]])
+        PutAside(
+            symbol, "bad_price", len(rows), [{"row": r.row, "sent": raws[r.row]} for r in rows[:KEPT_ROWS]],
+            min(datetime.fromisoformat(raws[r.row]["time"]) for r in rows),
+            tuple(sorted({raws[r.row]["interval"] for r in rows})),
+        )
         for symbol, rows in by_symbol.items()
-    ]
+    ]  # fmt: skip
 
 
 def _as_csv(rows: Iterable[BarRow]) -> bytes:
@@ -255,7 +264,9 @@ def _verdicts_of(conflicts: Sequence[Contradiction]) -> list[Verdict]:
 
 
 def _aside_verdict(part: PutAside, source: str) -> Verdict:
-    evidence = {"source": source, "first": part.shown[0] if part.shown else None}
+    evidence = {"source": source, "first": part.shown[0] if part.shown else None, "intervals": list(part.intervals)}
+    if part.since is not None:
+        evidence["at"] = [moment(micros(part.since))]
     return Verdict(part.check, Severity.HARD, part.symbol, evidence, part.rows)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from time import perf_counter
 from typing import Any
 
@@ -25,7 +25,7 @@ from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import TradingbotError, UnavailableError
 from backend.tradingbot.core.values import Severity, Verdict
 from backend.tradingbot.data import calendar
-from backend.tradingbot.data.check_context import BAR_CHECKS, SHOWN, Context, Sessions, run
+from backend.tradingbot.data.check_context import BAR_CHECKS, SHOWN, CheckLimits, Context, Sessions, run
 from backend.tradingbot.data.frames import INTERVALS, Bars, as_bars, micros, moment, no_bars
 from backend.tradingbot.data.quote_checks import feed_silent, source_disagreement, stale_quote
 from backend.tradingbot.infra import metrics
@@ -51,10 +51,10 @@ BY_COMPARING = frozenset({"source_disagreement"})
 
 @dataclass
 class Findings:
-    """What one run saw. ``since`` is from when on the bars were judged; ``checked`` are the symbols that were, by
-    ``checks``."""
+    """What one run saw. ``since`` is from when on the bars of each interval were judged; ``checked`` are the symbols
+    that were, by ``checks``."""
 
-    since: datetime | None = None
+    since: dict[str, datetime] = field(default_factory=dict)
     checked: set[str] = field(default_factory=set)
     checks: frozenset[str] = BY_BARS
     symbols: int = 0
@@ -102,7 +102,8 @@ def run_live(feed: Feed, *, clock: Clock) -> CheckRun:
         found = Findings(checked=set())
         for interval in feed.bar_intervals:
             length = timedelta(microseconds=INTERVALS[interval])
-            since = max(now - LIVE_BARS * length, opened) if not stored.is_daily(interval) else now - LIVE_BARS * length
+            since = now - LIVE_BARS * length
+            since = _day_of(since, feed) if stored.is_daily(interval) else max(since, opened)
             (_compare if feed.second_source else _look_at_bars)(found, feed, interval, since, now)
         if not feed.second_source:
             _look_at_quotes(found, feed, now)
@@ -119,10 +120,16 @@ def run_full(feed: Feed, session: date, phase: str, *, clock: Clock) -> CheckRun
     def look() -> Findings:
         found = Findings()
         for interval in feed.bar_intervals:
-            (_compare if feed.second_source else _look_at_bars)(found, feed, interval, since, now)
+            begin = _day_of(since, feed) if stored.is_daily(interval) else since
+            (_compare if feed.second_source else _look_at_bars)(found, feed, interval, begin, now)
         return found
 
     return _record("full", feed, look, clock, session, phase)
+
+
+def _day_of(moment: datetime, feed: Feed) -> datetime:
+    """The trading date that ``moment`` belongs to, as daily bars bear it: midnight UTC."""
+    return datetime.combine(calendar.session_date(moment, feed.session_calendar), time(0), UTC)
 
 
 def _look_at_bars(found: Findings, feed: Feed, interval: str, since: datetime, now: datetime) -> None:
@@ -144,8 +151,9 @@ def _look_at_bars(found: Findings, feed: Feed, interval: str, since: datetime, n
         interval=INTERVALS[interval],
         actions=on_file(feed.symbols),
     )
-    found.verdicts += run(BAR_CHECKS.values(), bars, context)
-    found.since = since if found.since is None else max(since, found.since)
+    for verdict in run(BAR_CHECKS.values(), bars, context):
+        found.verdicts.append(replace(verdict, evidence={**verdict.evidence, "intervals": [interval]}))
+    found.since[interval] = since
     found.checked |= set(feed.symbols)
     found.symbols = len(found.checked)
     found.rows += len(frame)
@@ -160,12 +168,13 @@ def _compare(found: Findings, feed: Feed, interval: str, since: datetime, now: d
     due = first.filter(pl.col("time") + length + grace <= now)
     unmatched = due.join(second, on=["symbol", "time"], how="anti", maintain_order="left")
     verdicts = source_disagreement(first, second) if len(first) and len(second) else []
-    found.verdicts += [replace(v, evidence={**v.evidence, "feed": feed.code}) for v in verdicts]
+    whose = {"feed": feed.code, "intervals": [interval]}
+    found.verdicts += [replace(v, evidence={**v.evidence, **whose}) for v in verdicts]
     for (symbol,), rows in unmatched.group_by(["symbol"], maintain_order=True):
-        evidence = {"at": [moment(int(time)) for time in rows["time"].dt.epoch("us")[:SHOWN]], "feed": feed.code}
+        evidence = {"at": [moment(int(each)) for each in rows["time"].dt.epoch("us")[:SHOWN]], "feed": feed.code}
         found.verdicts.append(Verdict("no_second_source", Severity.WARN, str(symbol), evidence, len(rows)))
     found.checks = BY_COMPARING
-    found.since = since if found.since is None else max(since, found.since)
+    found.since[interval] = since
     found.checked |= set(first.join(second, on=["symbol", "time"], how="semi")["symbol"].unique().to_list())
     found.symbols = max(found.symbols, len(feed.symbols))
     found.rows += len(second)
@@ -191,7 +200,7 @@ def _look_at_quotes(found: Findings, feed: Feed, now: datetime) -> None:
         found.problem = error.message
         return
     seen = {symbol: None if quote is None else micros(quote.as_of) for symbol, quote in quotes.items()}
-    context = Context(as_of=micros(now))
+    context = Context(CheckLimits(feed_silence=float(feed.max_silence_seconds)), as_of=micros(now))
     silent = feed_silent(feed.code, seen, context)
     found.verdicts += silent or stale_quote(seen, context)
 
@@ -207,6 +216,9 @@ def _record(
     except TradingbotError as error:
         log.error("check_run_failed", feed=feed.code, kind=kind, problem=error.message)
         found = Findings(problem=error.message)
+    except Exception as error:  # one feed's trouble must not keep the others from being looked at
+        log.exception("check_run_failed", feed=feed.code, kind=kind)
+        found = Findings(problem=f"{type(error).__name__}: {error}")
     hard = sum(1 for verdict in found.verdicts if verdict.severity is Severity.HARD)
     for verdict in found.verdicts:
         metrics.VERDICTS.labels(verdict.check, verdict.severity.value).inc()
@@ -270,10 +282,11 @@ def _act(found: Findings, feed: Feed, started: datetime, clock: Clock) -> None:
 
 def _covers(found: Findings, stop: DataStop, started: datetime) -> bool:
     """Did this run look at what the stop is about? Only then is its silence a clean check."""
-    about = stop.evidence.get("at")
-    if stop.since >= started or found.since is None:
+    about, intervals = stop.evidence.get("at"), stop.evidence.get("intervals") or [*found.since]
+    if stop.since >= started or not intervals or not found.since.keys() >= set(intervals):
         return False
-    return not about or str(about[0]) >= found.since.strftime("%Y-%m-%dT%H:%M:%SZ")
+    since = max(found.since[interval] for interval in intervals)
+    return not about or min(map(str, about)) >= since.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _accepted_by_operators(hard: list[Verdict]) -> dict[tuple[str, str], tuple[set[str], int]]:

@@ -99,8 +99,29 @@ def _insert(wanted: list[Stopping], source: str, why: str) -> list[DataStop]:
     ]
     made = DataStop.objects.bulk_create(rows, ignore_conflicts=True, batch_size=1_000)
     open_rows = [row for row in made if row.released_at is None]
-    known = {(row.symbol, row.check_name): row.since for row in open_stops({r.symbol for r in open_rows}, source)}
-    return [row for row in open_rows if known.get((row.symbol, row.check_name)) == row.since]
+    known = {(row.symbol, row.check_name): row for row in open_stops({r.symbol for r in open_rows}, source)}
+    fresh = []
+    for row in open_rows:
+        stands = known.get((row.symbol, row.check_name))
+        if stands is not None and stands.since == row.since:
+            fresh.append(row)
+        elif stands is not None:
+            _widen(stands, row.evidence)
+    return fresh
+
+
+def _widen(stop: DataStop, evidence: dict[str, Any]) -> None:
+    """A stop that stands is about what came later, too: a check that is to release it has to look at that as well."""
+    before, after = stop.evidence.get("at") or [], evidence.get("at") or []
+    known = {*stop.evidence.get("intervals", ())}
+    intervals = known | {*evidence.get("intervals", ())}
+    earlier = min(after) if before and after and min(after) < min(before) else None
+    if earlier is None and intervals == known:
+        return
+    stop.evidence |= {"intervals": sorted(intervals)}
+    if earlier is not None:
+        stop.evidence["at"] = [earlier, *before]
+    stop.save(update_fields=["evidence"])
 
 
 def _journal(firm: Any, kind: str, row: DataStop, actor: str, data: dict[str, Any], clock: Clock) -> None:
@@ -124,7 +145,10 @@ def release_symbol(symbol: str, *, check: str | None, actor: str, reason: Any, c
     if not rows:
         what = f"no open stop {check} of {symbol}" if check else f"no open stop of {symbol}"
         raise NotFoundError(f"there is {what}", code="data_stop_not_found", remedy="see GET data-quality")
-    if any(row.source == TICKS for row in rows):
+    ticks = any(row.source == TICKS for row in rows)
+    if ticks:
         hot_state().forget(symbol)
     keep([], rows[0].source, actor=actor, clock=clock, release=rows, why=why)
+    if ticks:
+        hot_state().forget(symbol)  # a tick in between was met with the stop that stood
     return list(DataStop.objects.filter(pk__in=[row.pk for row in rows]).order_by("id"))

@@ -35,9 +35,11 @@ from backend.tradingbot.data.live_ticks import (
     refused,
     unpack,
 )
+from backend.tradingbot.data.price_jump import PriceTrack
 from backend.tradingbot.execution.shadow_fill import Touch
 from backend.tradingbot.hot_state import HotState, MetTrack, TrackUpdate
 from backend.tradingbot.infra import metrics
+from backend.tradingbot.models import DataStop
 from backend.tradingbot.selectors.corporate_actions import on_file
 from backend.tradingbot.services import data_stops, shadow
 from backend.tradingbot.services.data_stops import Stopping
@@ -48,6 +50,7 @@ from backend.tradingbot.services.volatility import observe_volatility
 log = structlog.get_logger(__name__)
 
 ATTEMPTS = 8
+NOTHING = SymbolState()
 
 
 @dataclass
@@ -103,7 +106,7 @@ def _judge_and_store(
     limits = tick_limits()
     for _ in range(ATTEMPTS):
         met = {symbol: hot.met_track(symbol) for symbol in waiting}
-        states = {symbol: _state(met[symbol], symbol) for symbol in waiting}
+        states = _states(met)
         actions = _actions_since(states, now, limits)
         judged = {
             symbol: _judge(state, by_symbol[symbol], now, limits, actions.get(symbol, NO_ACTIONS))
@@ -124,15 +127,35 @@ def _judge_and_store(
     )
 
 
+def _states(met: Mapping[str, MetTrack]) -> dict[str, SymbolState]:
+    """The states that were met. Where there is none, or one that cannot be read, a stop that stands in the database is
+    put up again: a store that was emptied releases nothing."""
+    states = {symbol: _state(track, symbol) for symbol, track in met.items()}
+    lost = [symbol for symbol, state in states.items() if state == NOTHING]
+    for stop in data_stops.open_stops(lost, data_stops.TICKS) if lost else ():
+        if states[stop.symbol] == NOTHING or stop.check_name == "price_jump":
+            states[stop.symbol] = _remembered(stop)
+    return states
+
+
 def _state(met: MetTrack, symbol: str) -> SymbolState:
     """The state that was met. One that cannot be read is begun anew, and said."""
     if not met.state:
-        return SymbolState()
+        return NOTHING
     try:
         return unpack(met.state)
     except (ValueError, KeyError, TypeError):
         log.error("track_unreadable", symbol=symbol)
-        return SymbolState()
+        return NOTHING
+
+
+def _remembered(stop: DataStop) -> SymbolState:
+    """What its row says of a stopped symbol: the check, and of a jump the prices on either side of it."""
+    kept = TickStop(stop.check_name, micros(stop.since), stop.evidence)
+    prices = (stop.evidence.get("reference"), stop.evidence.get("price"))
+    if stop.check_name != "price_jump" or not all(isinstance(price, float) and price > 0 for price in prices):
+        return SymbolState(stop=kept)
+    return SymbolState(track=PriceTrack(prices[0], (), prices[1]), stop=kept)
 
 
 def _actions_since(
