@@ -74,6 +74,7 @@ def test_from_the_feed_to_the_symbol_to_the_stop_by_keyboard(sign_in, market):
     page.get_by_role("link", name="Release missing_bars").focus()
     page.keyboard.press("Enter")
     page.wait_for_url("**/release/")
+    page.locator("#id_reason:focus").wait_for()  # the page puts the keys there, once it is there itself
     page.keyboard.type("the vendor sent them")
     page.keyboard.press("Enter")
     page.get_by_text("AAPL is released from missing_bars").wait_for()
