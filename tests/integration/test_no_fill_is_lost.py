@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import IntegrityError
+from django.db import IntegrityError, connection
 
 from backend.tradingbot import tasks
 from backend.tradingbot.core.clock import FixedClock, SystemClock
 from backend.tradingbot.execution.order_state import IllegalTransitionError
-from backend.tradingbot.models import Account, Execution, Order, RiskRow
-from backend.tradingbot.services import adoption, cancels, fills, kill_switch, polling, recovery
+from backend.tradingbot.models import Account, Breaker, Execution, Order, RiskRow
+from backend.tradingbot.services import adoption, booking, cancels, fills, kill_switch, polling, recovery
 
 pytestmark = pytest.mark.django_db(transaction=True)
 RESTING = {"type": "limit", "limit_price": "90.00"}
@@ -173,3 +173,43 @@ def test_a_cancel_of_many_leaves_an_order_alone_that_was_replaced_meanwhile(gate
     )  # fmt: skip
     assert Order.objects.get(client_order_id=f"{gateway.prefix}-a").cancel_requested_at is not None
     assert RiskRow.objects.get(pk="account:main").reserved_cash == 905
+
+
+def test_two_workers_never_recover_or_poll_at_once(gateway, broker):
+    in_doubt(gateway, broker, "a", "b")
+    Order.objects.update(send_by=datetime(2020, 1, 1, tzinfo=UTC))
+    elsewhere = connection.copy()
+    try:
+        with elsewhere.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s), pg_advisory_lock(%s)", [tasks.RECOVERY_LOCK, tasks.POLL_LOCK])
+        tasks.recover_orders()
+        tasks.poll_broker()
+        assert [gateway.read(name)["status"] for name in ("a", "b")] == ["in_doubt", "in_doubt"]
+        with elsewhere.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock_all()")
+    finally:
+        elsewhere.close()
+    tasks.recover_orders()
+    assert [gateway.read(name)["status"] for name in ("a", "b")] == ["accepted", "accepted"]
+
+
+def test_a_process_that_dies_between_the_stop_and_an_over_fill_has_stopped_the_account_and_lost_nothing(
+    gateway, broker, monkeypatch
+):
+    gateway.tick()
+    gateway.order("a", **RESTING)
+    broker.control("execute", client_order_id=f"{gateway.prefix}-a", qty="9", price="90")
+    real = booking._book
+
+    def dies(*arguments: Any, stopped: bool) -> bool:
+        if stopped:
+            raise SystemExit("killed")
+        return real(*arguments, stopped=stopped)
+
+    monkeypatch.setattr(booking, "_book", dies)
+    with pytest.raises(SystemExit):
+        poll()
+    assert Breaker.objects.get(scope="account:main").reason == f"over-fill {gateway.prefix}-a"
+    assert Execution.objects.count() == 0
+    monkeypatch.undo()
+    assert (poll(), gateway.read("a")["filled_qty"]) == (1, "9")

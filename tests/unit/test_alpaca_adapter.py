@@ -112,6 +112,23 @@ def test_an_answer_that_settles_nothing_is_in_doubt_after_one_post(
     assert (raised.value.reason, broker.count("POST", "/v2/orders")) == (reason, 1)
 
 
+@pytest.mark.parametrize("status", [302, 307, 308])
+def test_a_redirect_is_not_followed_so_that_nothing_is_posted_twice(
+    broker: Broker, client: AlpacaClient, status: int
+) -> None:
+    def elsewhere(handler: Any, query: Any) -> None:
+        handler.send_response(status)
+        handler.send_header("Location", "/v2/elsewhere")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    broker.script["POST", "/v2/orders"] = elsewhere
+    broker.script["POST", "/v2/elsewhere"] = broker.script["GET", "/v2/elsewhere"] = (200, order_json())
+    with pytest.raises(BrokerInDoubtError) as raised:
+        client.place_order(REQUEST)
+    assert (raised.value.reason, len(broker.seen)) == (f"http_{status}", 1)
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
