@@ -12,7 +12,7 @@ from backend.tradingbot import tasks
 from backend.tradingbot.core.clock import FixedClock, SystemClock
 from backend.tradingbot.execution.order_state import IllegalTransitionError
 from backend.tradingbot.models import Account, Breaker, Execution, Order, RiskRow
-from backend.tradingbot.services import adoption, booking, cancels, fills, kill_switch, polling, recovery
+from backend.tradingbot.services import adoption, booking, cancel_pass, cancels, fills, kill_switch, polling, recovery
 
 pytestmark = pytest.mark.django_db(transaction=True)
 RESTING = {"type": "limit", "limit_price": "90.00"}
@@ -213,3 +213,36 @@ def test_a_process_that_dies_between_the_stop_and_an_over_fill_has_stopped_the_a
     assert Execution.objects.count() == 0
     monkeypatch.undo()
     assert (poll(), gateway.read("a")["filled_qty"]) == (1, "9")
+
+
+def test_a_broker_that_is_slow_to_answer_does_not_hold_the_cancels_up_for_long(gateway, broker, monkeypatch):
+    in_doubt(gateway, broker, "a", "b")
+    clock, real = later(1), recovery._look_up
+
+    def slow(*arguments: Any) -> Any:
+        clock.advance(31)
+        return real(*arguments)
+
+    monkeypatch.setattr(recovery, "_look_up", slow)
+    recovery.recover(clock=clock)
+    assert [gateway.read(name)["status"] for name in ("a", "b")] == ["accepted", "in_doubt"]
+    recovery.recover(clock=clock)
+    assert gateway.read("b")["status"] == "accepted"
+
+
+def test_a_pass_of_the_kill_switch_that_fails_says_so_and_the_halt_stands(gateway, broker, monkeypatch):
+    gateway.tick()
+    gateway.order("a", **RESTING)
+
+    def fails(*arguments: Any, **options: Any) -> int:
+        raise KeyError("nobody thought of it")
+
+    monkeypatch.setattr(cancel_pass, "cancel_open", fails)
+    answer = gateway.call("POST", "kill-switch", {"scope": "account:main"}, token=gateway.risk)
+    assert (answer.status_code, answer.json()["problem"]) == (
+        202, "the pass failed (KeyError), see the log by trace_id",
+    )  # fmt: skip
+    assert gateway.order("b", **RESTING).json()["code"] == "order_denied"
+    monkeypatch.undo()
+    kill_switch.advance_all(clock=CLOCK)
+    assert gateway.read("a")["status"] in ("pending_cancel", "canceled")

@@ -121,6 +121,11 @@ def advance(token: str, *, clock: Clock, seconds: float = PASS_SECONDS, settling
         except TradingbotError as error:
             run.problem = error.message[:300]
             log.error("kill_switch_pass_failed", run=token, problem=error.message)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:  # the halt stands, and whoever pulled it is told so; the next pass tries again
+            run.problem = f"the pass failed ({type(error).__name__}), see the log by trace_id"
+            log.exception("kill_switch_pass_failed", run=token)
         return _save_pass(run, clock)
 
 

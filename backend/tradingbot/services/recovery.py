@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 LONGEST_PAUSE = timedelta(seconds=15)
 WATCH_PAUSE = timedelta(seconds=60)
+PASS_SECONDS = 30.0
 
 
 def recover(*, clock: Clock) -> dict[str, str]:
@@ -41,7 +42,10 @@ def recover(*, clock: Clock) -> dict[str, str]:
     client, config = execution_client(settings.TRADINGBOT), settings.TRADINGBOT
     outcomes: dict[str, str] = {}
     missed: list[Order] = []
+    until = clock.monotonic() + PASS_SECONDS
     for order in unresolved_orders(clock.now(), config.broker_read_timeout):
+        if clock.monotonic() >= until:
+            break  # the broker is slow: what waits behind this pass is cancels; the next one begins with who is left
         with tracing.continued(None, order.trace_id or None):  # what becomes of it belongs to the request that sent it
             outcome = _each(order, partial(_look_up, order, client, clock), clock)
         if outcome is None:
@@ -172,8 +176,11 @@ def watch(*, clock: Clock) -> dict[str, str]:
     At the end of the watch the reservation is given back, after a last look that says "not there".
     """
     client = execution_client(settings.TRADINGBOT)
-    outcomes = {}
+    outcomes: dict[str, str] = {}
+    until = clock.monotonic() + PASS_SECONDS
     for order in watched_orders(clock.now()):
+        if clock.monotonic() >= until:
+            break
         outcomes[order.client_order_id] = _each(order, partial(_look_again, order, client, clock), clock)
     return outcomes
 
