@@ -16,7 +16,9 @@ class TradingbotConfig(AppConfig):
         from backend import celery_app  # noqa: F401  registers the tasks
         from backend.tradingbot import checks  # noqa: F401  registers the system checks
         from backend.tradingbot.services.roles import keep_roles
+        from backend.tradingbot.services.scraping import begin_at_zero
 
+        begin_at_zero()
         post_migrate.connect(keep_roles, sender=self, dispatch_uid="tradingbot.roles")
         from backend.tradingbot.services.builds import note_build_on_connect
 

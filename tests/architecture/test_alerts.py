@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -27,6 +28,47 @@ def test_an_alert_says_how_bad_it_is_what_it_means_and_where_help_stands(rule: d
     for heading in ("## Meaning", "## Look here", "## Do this", "## Who"):
         assert heading in text, f"{runbook.name} lacks {heading}"
     assert rule["alert"] in text, f"{runbook.name} does not name {rule['alert']}"
+
+
+ALERTMANAGER = yaml.safe_load((OPS / "alertmanager.yml").read_text())
+
+
+def matched(matchers: list[str]) -> set[str]:
+    """The alerts that all matchers on ``alertname`` let through."""
+    names = {rule["alert"] for rule in RULES}
+    for matcher in matchers:
+        found = re.fullmatch(r'alertname(=~|!=|=)"([^"]+)"', matcher)
+        assert found, f"{matcher}: only alertname is asked"
+        kind, text = found.groups()
+        wanted = set(text.split("|"))
+        assert wanted <= names, f"{matcher} names {sorted(wanted - names)}, which no rule has"
+        names &= names - wanted if kind == "!=" else wanted
+    return names
+
+
+def test_what_one_alert_mutes_is_named_and_is_never_a_stop_of_trading() -> None:
+    """A muted alert is one that nobody hears: only what follows from the source alone may be, or is the same thing."""
+    same_thing = {"RiskLimitApproaching": "RiskLimitBreached", "ReconciliationBreaks": "CriticalBreak"}
+    follows = {"WebServerDown", "ProcessSilent", "StateNotReadable"} | {
+        rule["alert"] for rule in RULES if rule["alert"].startswith("ErrorBudget")
+    }
+    for rule in ALERTMANAGER["inhibit_rules"]:
+        (source,) = matched(rule["source_matchers"])
+        muted = matched(rule["target_matchers"])
+        if source == "GatewayDown":
+            assert muted == follows
+        else:
+            assert {same_thing[name] for name in muted} == {source}
+            assert rule["equal"], f"{source} mutes {muted} of other scopes"
+
+
+def test_a_page_goes_to_whoever_is_on_call_at_once() -> None:
+    (route,) = ALERTMANAGER["route"]["routes"]
+    assert (route["matchers"], route["receiver"], route["group_wait"]) == (['severity="page"'], "on-call", "0s")
+    assert {receiver["name"] for receiver in ALERTMANAGER["receivers"]} == {
+        "on-call",
+        ALERTMANAGER["route"]["receiver"],
+    }
 
 
 def test_every_alert_has_a_firing_and_a_quiet_case() -> None:

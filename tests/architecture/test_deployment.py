@@ -78,6 +78,32 @@ def test_the_parts_are_all_there() -> None:
         assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 
+def seconds(text: str) -> int:
+    return int(text.removesuffix("s"))
+
+
+def test_whoever_has_work_in_hand_is_given_longer_to_stop_than_it_takes() -> None:
+    """Without a stop_grace_period a container is killed after 10 s."""
+    given = {name: seconds(service.get("stop_grace_period", "10s")) for name, service in SERVICES.items()}
+    graceful = re.search(r"^graceful_timeout = (\d+)$", (ROOT / "backend/web_server.py").read_text(), re.M)
+    assert graceful is not None
+    longest_call = (
+        Config.model_fields["broker_connect_timeout"].default + Config.model_fields["broker_read_timeout"].default
+    )
+    assert int(graceful[1]) > longest_call
+    assert given["web"] >= int(graceful[1]) + 10
+    assert given["worker"] >= 60 and given["postgres"] >= 60
+    assert given["notifier"] >= 30 and given["valkey"] >= 30
+
+
+def test_the_process_that_is_told_to_stop_is_the_one_that_must() -> None:
+    """A shell in between is told and ends; what it started is then killed with the container."""
+    for name, service in SERVICES.items():
+        command = service.get("command", [])
+        if command[:2] == ["sh", "-c"]:
+            assert re.search(r"; exec \S+", command[2]) and "|" not in command[2], name
+
+
 def test_no_secret_stands_in_the_file_and_each_is_a_file_that_somebody_reads() -> None:
     for name, service in SERVICES.items():
         for variable, value in service.get("environment", {}).items():

@@ -40,6 +40,20 @@ def counted() -> dict[str, set[str]]:
     return found
 
 
+def test_what_every_web_server_tells_alike_is_counted_once() -> None:
+    """Three web servers tell each break three times: a state is their ``max`` (or ``min``) before anything else."""
+    told_once = re.compile(r"(?:max|min)(?: by \([a-z, ]+\) )?\((?:increase\()?$")
+    wrong = [
+        (expression, name)
+        for expression in expressions()
+        for name, start in [(found[1], found.start()) for found in NAME.finditer(expression)]
+        if not name.endswith(SUFFIXES)
+        and not told_once.search(expression[:start])
+        and "absent(" not in expression[:start]
+    ]
+    assert wrong == []
+
+
 @pytest.mark.django_db(transaction=True)
 def test_every_metric_of_the_alerts_and_dashboards_is_told_with_its_labels(gateway: Gateway) -> None:
     told = counted()

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
 import requests
+from django.conf import settings as django_settings
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
 
 from backend.tradingbot.brokers.alpaca_transport import operation
+from backend.tradingbot.core.values import Severity
+from backend.tradingbot.data.checks import CATALOGUE
 from backend.tradingbot.infra.metrics import update_prometheus_metrics
+from backend.tradingbot.models import AccountExposure
+from backend.tradingbot.risk.exposure import DELTA
 from backend.tradingbot.risk.gates import GATES
 from backend.tradingbot.selectors import metrics as selectors
+from backend.tradingbot.services.scraping import begin_at_zero
 from tests.integration.conftest import Gateway
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -94,6 +102,36 @@ def test_the_call_on_every_tick_refuses_a_negative_count() -> None:
     update_prometheus_metrics(staleness_sec=0.5, circuit_open=True)
     with pytest.raises(ValueError, match="ticks must not be negative"):
         update_prometheus_metrics(ticks=-1)
+
+
+def test_what_alerts_at_its_first_happening_is_told_before_it(gateway: Gateway, settings: Any) -> None:
+    """``increase`` sees nothing of a count that is born at 1: the first bad tick would go unheard."""
+    hard = {check for check, described in CATALOGUE.items() if described.severity is Severity.HARD}
+    told = {s.labels["check"] for s in scrape(gateway)["tradingbot_data_verdicts"] if s.labels["severity"] == "H"}
+    assert hard <= told
+    secret = SecretStr("https://hooks.example.com/one")
+    settings.TRADINGBOT = settings.TRADINGBOT.model_copy(update={"notify_webhook_url": secret})
+    begin_at_zero()
+    rows = scrape(gateway)["tradingbot_notifications"]
+    assert [s for s in rows if s.labels == {"channel": "webhook", "outcome": "failed"}]
+
+
+def test_a_limit_of_zero_that_is_used_is_beyond_its_limit(gateway: Gateway) -> None:
+    """A fraction of nothing is no number, and no series is no alert."""
+    none = {"scope": "account:main", "kind": "portfolio_delta_max", "value": "0", "reason": "no delta"}
+    assert gateway.call("POST", "limits", none, gateway.risk).status_code in (200, 201)
+    sums = AccountExposure.objects.get(account__code="main")
+    sums.high[DELTA] = Decimal(7)
+    sums.save()
+    families = scrape(gateway)
+    both = {"scope": "account:main", "measure": "delta"}
+    assert value(families, "tradingbot_limit_utilisation", **both, side="long") == float("inf")
+    assert value(families, "tradingbot_limit_utilisation", **both, side="short") == 0
+
+
+def test_the_depth_of_every_queue_is_told(gateway: Gateway) -> None:
+    told = {s.labels["queue"] for s in scrape(gateway)["tradingbot_queue_depth"]}
+    assert told == {queue.name for queue in django_settings.CELERY_TASK_QUEUES}
 
 
 def test_a_process_that_just_made_its_file_does_not_break_a_scrape(client, settings, tmp_path, monkeypatch) -> None:

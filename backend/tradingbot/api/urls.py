@@ -104,6 +104,6 @@ urlpatterns = [
     path("api/schema/", SpectacularAPIView.as_view(**OPEN), name="schema"),
     path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema", **OPEN), name="docs"),
     path("metrics", metrics.Metrics.as_view(), name="metrics"),
-    path("healthz", operations.healthz),
-    path("readyz", operations.readyz),
+    path("healthz", operations.healthz, name="healthz"),
+    path("readyz", operations.readyz, name="readyz"),
 ]

@@ -37,7 +37,7 @@ TWO_SIDED = {
     "beta": (BETA, "portfolio_beta_exposure_max"),
     "net": (NET, "net_exposure_max"),
 }
-QUEUE = "celery"
+QUEUES = ("celery", settings.NOTIFICATIONS)
 
 
 def gauge(name: str, text: str, labels: list[str], rows: Iterable[tuple[list[str], float]]) -> GaugeMetricFamily:
@@ -66,8 +66,8 @@ def limits(now: datetime) -> Iterator[Metric]:
 
     def add(scope: str, measure: str, side: str, value: Decimal, kind: str) -> None:
         row = by_scope.get(scope, {}).get(kind)
-        if row is not None and row.value is not None and row.value > 0:
-            used.append(([scope, measure, side], float(max(value, Decimal(0)) / row.value)))
+        if row is not None and row.value is not None:
+            used.append(([scope, measure, side], _fraction(max(value, Decimal(0)), row.value)))
             bounds.append(([scope, measure, side], float(row.value)))
 
     for sums in AccountExposure.objects.select_related("account").filter(account__active=True):
@@ -80,6 +80,13 @@ def limits(now: datetime) -> Iterator[Metric]:
     labels = ["scope", "measure", "side"]
     yield gauge("limit_utilisation", "The fraction of a limit that is used.", labels, used)
     yield gauge("limit", "A limit in force.", labels, bounds)
+
+
+def _fraction(value: Decimal, limit: Decimal) -> float:
+    """Of a limit of zero nothing may be used: whatever is, is beyond it."""
+    if limit > 0:
+        return float(value / limit)
+    return float("inf") if value > 0 else 0.0
 
 
 def _both_ways(add: Callable[..., None], scope: str, low: list[Decimal], high: list[Decimal]) -> None:
@@ -118,7 +125,7 @@ def queue(_: datetime) -> Iterator[Metric]:
     config = settings.TRADINGBOT
     store = redis.Redis.from_url(config.redis_url.get_secret_value(), socket_timeout=config.store_timeout_seconds)
     try:
-        depth = store.llen(QUEUE)
+        depths = [([queue], float(store.llen(queue))) for queue in QUEUES]  # type: ignore[arg-type]
     finally:
         store.close()
-    yield gauge("queue_depth", "Tasks that wait for a worker.", ["queue"], [([QUEUE], float(depth))])  # type: ignore[arg-type]
+    yield gauge("queue_depth", "Tasks that wait for a worker.", ["queue"], depths)

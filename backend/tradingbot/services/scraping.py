@@ -11,13 +11,26 @@ import structlog
 from django.conf import settings
 from django.db import connection
 
+from backend.tradingbot.core.values import Severity
+from backend.tradingbot.data.checks import CATALOGUE
+from backend.tradingbot.infra import metrics
 from backend.tradingbot.infra.scrape_target import open_target
 from backend.tradingbot.models import ApiKey
+from backend.tradingbot.services import channels
 from backend.tradingbot.services.keys import key_digest
 
 log = structlog.get_logger(__name__)
 
 SCRAPERS = ("viewer", "risk", "admin")  # the figures are of every account
+
+
+def begin_at_zero() -> None:
+    """Let what must alert at its first happening be there before it: a count that is born at 1 has no increase."""
+    for check, described in CATALOGUE.items():
+        if described.severity is Severity.HARD:
+            metrics.VERDICTS.labels(check, Severity.HARD.value)
+    for channel in channels.configured(settings.TRADINGBOT):
+        metrics.NOTIFICATIONS.labels(channel, "failed")
 
 
 def may_scrape(authorization: str) -> bool:
