@@ -93,6 +93,37 @@ def test_the_running_stack_tells_what_alerts_and_dashboards_ask_with_their_label
     assert wrong == []
 
 
+@pytest.mark.stack
+@pytest.mark.timeout(300)
+def test_what_the_runbooks_tell_people_to_look_at_can_be_looked_at(running: RunningStack) -> None:
+    """Each line under "Look here" ends with 0 and prints something, with the words that their README gives."""
+    words = blocks("ops/runbooks/README.md", "bash")[1]
+    here = f"manage() {{ '{sys.executable}' '{ROOT}/manage.py' \"$@\"; }}\nsql() {{ echo \"$1\"; }}\n"
+    begin = words.replace("${STATE_DIR:-.state}", str(running.state)) + here
+    failed, seen = [], 0
+    for runbook in sorted((ROOT / "ops/runbooks").glob("*.md")):
+        look = runbook.read_text().partition("## Look here")[2].partition("## Do this")[0]
+        lines = [line for block in re.findall(r"^```sh\n(.*?)^```$", look, re.M | re.S) for line in block.splitlines()]
+        script = "".join(f'{{ {line.split("  #")[0]}\n}} > line; echo "$? $(wc -c < line)"\n' for line in lines)
+        done = subprocess.run(
+            ["bash", "-uc", f"{begin}\nset -o pipefail\n{script}"],
+            cwd=running.state,
+            env={"PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        ends = done.stdout.splitlines()
+        assert len(ends) == len(lines), done.stderr
+        seen += len(lines)
+        bad = [line for line, end in zip(lines, ends, strict=True) if not re.fullmatch(r"0 [1-9]\d*|0 0", end)]
+        quiet = [line for line, end in zip(lines, ends, strict=True) if end == "0 0" and "||" not in line]
+        failed += [(runbook.name, line, done.stderr[-300:]) for line in [*bad, *quiet]]
+    assert failed == []
+    assert seen >= 40
+
+
 def counted_by_event(name: str) -> bool:
     """A counter or histogram with labels: nothing is told of it before the first event."""
     base = next((name.removesuffix(end) for end in SUFFIXES if name.removesuffix(end) in counted()), name)

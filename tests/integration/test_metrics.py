@@ -15,7 +15,7 @@ from backend.tradingbot.brokers.alpaca_transport import operation
 from backend.tradingbot.core.values import Severity
 from backend.tradingbot.data.checks import CATALOGUE
 from backend.tradingbot.infra.metrics import update_prometheus_metrics
-from backend.tradingbot.models import AccountExposure
+from backend.tradingbot.models import Account, AccountExposure, Breaker
 from backend.tradingbot.risk.exposure import DELTA
 from backend.tradingbot.risk.gates import GATES
 from backend.tradingbot.selectors import metrics as selectors
@@ -127,6 +127,16 @@ def test_a_limit_of_zero_that_is_used_is_beyond_its_limit(gateway: Gateway) -> N
     both = {"scope": "account:main", "measure": "delta"}
     assert value(families, "tradingbot_limit_utilisation", **both, side="long") == float("inf")
     assert value(families, "tradingbot_limit_utilisation", **both, side="short") == 0
+
+
+def test_a_breaker_that_was_never_evaluated_is_older_than_any_limit_and_one_switched_off_is_not_told(
+    gateway: Gateway,
+) -> None:
+    Breaker.objects.filter(scope="account:main").update(evaluated_at=None)
+    assert value(scrape(gateway), "tradingbot_breaker_evaluated_age_seconds", scope="account:main") == float("inf")
+    Account.objects.filter(code="main").update(active=False)
+    told = {s.labels["scope"] for s in scrape(gateway)["tradingbot_breaker_evaluated_age_seconds"]}
+    assert told == {"firm"}
 
 
 def test_the_depth_of_every_queue_is_told(gateway: Gateway) -> None:

@@ -208,3 +208,18 @@ def test_a_strategy_cancels_its_own_orders_and_no_others(gateway, broker):
     assert (refused.status_code, refused.json()["code"]) == (403, "not_your_account")
     assert gateway.read("own")["status"] == "accepted"
     assert gateway.call("DELETE", path).status_code == 202
+
+
+def test_the_list_of_orders_can_be_asked_for_one_status(gateway):
+    gateway.tick()
+    assert gateway.order("yes").status_code == 201
+    assert gateway.order("no", symbol="GME").status_code == 422
+
+    def listed(status):
+        answer = gateway.call("GET", f"orders?account=main&status={status}")
+        return [order["client_order_id"] for order in answer.json()["orders"]]
+
+    assert ["no" in name for name in listed("denied")] == [True]
+    assert listed("in_doubt") == []
+    answer = gateway.call("GET", "orders?account=main&status=lost")
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "status")

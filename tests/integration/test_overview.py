@@ -83,6 +83,15 @@ def test_what_is_not_known_is_never_shown_as_normal():
     assert [stop.kind for stop in look(now).stops] == ["equity"]
 
 
+def test_a_firm_that_nobody_marks_is_a_stop_though_ticks_still_mark_the_accounts():
+    """Without the worker every purchase is refused, and the page must not say that nothing is stopped."""
+    make_account("main")
+    now = datetime.now(UTC)
+    Breaker.objects.filter(scope="firm").update(evaluated_at=now - timedelta(seconds=60))
+    (stop,) = look(now).stops
+    assert (stop.kind, stop.scope, stop.since) == ("unevaluated", "firm", now - timedelta(seconds=60))
+
+
 @pytest.mark.parametrize(
     ("value", "limit", "level", "word"),
     [("79", "100", "normal", ""), ("80", "100", "warning", "near"), ("100", "100", "warning", "near"),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from backend.tradingbot.brokers import alpaca, registry
 from backend.tradingbot.brokers.alpaca import AlpacaClient
+from backend.tradingbot.brokers.alpaca_transport import SEND_BY_PASSED, NeverSentError
 from backend.tradingbot.brokers.answers import (
     BrokerInDoubtError,
     BrokerQueryError,
@@ -367,3 +370,35 @@ def test_the_registry_gives_one_client_an_address_and_key(broker: Broker) -> Non
     with pytest.raises(UnavailableError) as raised:
         registry.execution_client(config)
     assert raised.value.code == "broker_unknown"
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        ((200, []), "ok"),
+        ((404, {"message": "no"}), "refused"),
+        ((429, {"message": "slow down"}), "throttled"),
+        ((401, {"message": "unauthorized"}), "key_refused"),
+        ((500, "<html>"), "server_error"),
+        (hang, "no_answer"),
+    ],
+)
+def test_a_broker_that_breaks_is_counted_apart_from_one_that_says_no(
+    broker: Broker, client: AlpacaClient, answer: Any, outcome: str
+) -> None:
+    """BrokerFailing asks for these words: a broker that answered 500 to everything once counted as refusals."""
+
+    def counted() -> float:
+        labels = {"operation": "GET /orders", "outcome": outcome}
+        return REGISTRY.get_sample_value("tradingbot_broker_calls_total", labels) or 0.0
+
+    broker.script["GET", "/v2/orders"] = answer
+    before = counted()
+    with suppress(BrokerQueryError):
+        client.list_open_orders()
+    assert counted() == before + 1
+
+
+def test_a_broker_that_cannot_be_connected_to_is_counted_as_never_sent_and_our_own_lateness_is_not() -> None:
+    assert (NeverSentError("connect_timeout").outcome, NeverSentError(SEND_BY_PASSED).outcome) == (
+        "never_sent", "too_late")  # fmt: skip

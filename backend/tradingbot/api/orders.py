@@ -59,6 +59,7 @@ CANCEL_ALL = {
 NEW_ID = ", then send a new id"
 ANSWER = {200: AN_ORDER, 201: AN_ORDER, 202: AN_ORDER}
 ACCOUNT = OpenApiParameter("account", str, required=True, description="The account's code.")
+STATUS = OpenApiParameter("status", str, enum=list(map(str, Status)), description="Only orders that stand so now.")
 
 
 def shown(order: Order) -> dict[str, Any]:
@@ -146,12 +147,15 @@ class Orders(APIView):
         return rendered(submission.order, replayed=submission.replayed)
 
     @extend_schema(
-        responses={200: listed("orders", AN_ORDER)}, summary="The newest orders of an account", parameters=[ACCOUNT]
+        responses={200: listed("orders", AN_ORDER)},
+        summary="The newest 200 orders of an account",
+        parameters=[ACCOUNT, STATUS],
     )
     def get(self, request: Request) -> JsonResponse:
-        account = _account(request)
-        rows = Order.objects.select_related("account", "strategy", "shadow").filter(account__code=account)[:200]
-        return JsonResponse({"orders": [shown(order) for order in rows]})
+        account, status = _account(request), _status(request)
+        rows = Order.objects.select_related("account", "strategy", "shadow").filter(account__code=account)
+        rows = rows.filter(status=status) if status else rows
+        return JsonResponse({"orders": [shown(order) for order in rows[:200]]})
 
 
 class OrderCheck(APIView):
@@ -229,6 +233,13 @@ def _account(request: Request) -> str:
         raise InvalidInputError([FieldError("account", account, "is missing", "add ?account=<code>")])
     caller(request).need_account(account)
     return account
+
+
+def _status(request: Request) -> str | None:
+    status = request.query_params.get("status")
+    if status is not None and status not in set(map(str, Status)):
+        raise InvalidInputError([FieldError("status", status, "is not a status", "use " + ", ".join(map(str, Status)))])
+    return status
 
 
 def _find(request: Request, client_order_id: str) -> Order:

@@ -37,6 +37,13 @@ class Refusal(Exception):
         self.message = message
         self.body = body
 
+    @property
+    def outcome(self) -> str:
+        """How the call is counted: a broker that breaks, or does not know our keys, is not one that says no."""
+        if self.status >= 500:
+            return "server_error"
+        return {401: "key_refused", 429: "throttled"}.get(self.status, "refused")
+
     def evidence(self) -> dict[str, Any]:
         shown = {"http_status": self.status, "broker_code": self.broker_code, "body": self.body}
         return shown | ({"request_id": self.request_id} if self.request_id else {})
@@ -45,9 +52,15 @@ class Refusal(Exception):
 class NeverSentError(Exception):
     """No connection was made, so no byte of the request left."""
 
+    @property
+    def outcome(self) -> str:
+        return "too_late" if self.args == (SEND_BY_PASSED,) else "never_sent"
+
 
 class NoAnswerError(Exception):
     """The request may have arrived, and no answer that can be read came back."""
+
+    outcome = "no_answer"
 
 
 class Transport:

@@ -31,7 +31,11 @@ ORDER_SECONDS = Histogram(
     ["stage"],
     buckets=SECONDS,
 )
-BROKER_CALLS = Counter("tradingbot_broker_calls", "Calls to the broker by outcome.", ["operation", "outcome"])
+BROKER_CALLS = Counter(
+    "tradingbot_broker_calls",
+    "Calls to the broker: ok, refused, throttled, key_refused, server_error, no_answer, never_sent, too_late.",
+    ["operation", "outcome"],
+)
 BROKER_SECONDS = Histogram(
     "tradingbot_broker_call_seconds", "Time of one call to the broker.", ["operation"], buckets=SECONDS
 )
@@ -85,13 +89,13 @@ def stage(name: str) -> Iterator[None]:
 
 @contextmanager
 def broker_call(operation: str) -> Iterator[None]:
-    """Time one call to the broker and count it as ``ok`` or by the name of the error it raised; a span too."""
+    """Time one call to the broker and count it as ``ok`` or by the ``outcome`` of the error it raised; a span too."""
     began, outcome = perf_counter(), "ok"
     try:
         with tracing.span(f"broker {operation}", kind="CLIENT", peer__service="broker"):
             yield
     except Exception as error:
-        outcome = type(error).__name__
+        outcome = getattr(error, "outcome", type(error).__name__)
         raise
     finally:
         BROKER_SECONDS.labels(operation).observe(perf_counter() - began)

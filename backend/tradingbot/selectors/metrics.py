@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from math import inf
 
 import structlog
 from django.db.models import Count, Min, Q, Sum
@@ -26,6 +27,7 @@ from backend.tradingbot.infra.build_info import (
     lock_hash,
 )
 from backend.tradingbot.models import (
+    Account,
     BarConflict,
     Break,
     Breaker,
@@ -74,11 +76,13 @@ def breakers(now: datetime) -> Iterator[Metric]:
         ["scope"],
         [([scope], (now - at).total_seconds()) for scope, at, _, _ in rows if at],
     )
+    active = Account.objects.filter(active=True).values_list("code", flat=True)
+    marked = {"firm", *(f"account:{code}" for code in active)}
     yield gauge(
         "breaker_evaluated_age_seconds",
-        "Seconds since the breaker of a scope was last evaluated.",
+        "Seconds since the breaker of the firm or of an active account was last evaluated; endless when it never was.",
         ["scope"],
-        [([scope], (now - seen).total_seconds()) for scope, _, _, seen in rows if seen],
+        [([s], (now - seen).total_seconds() if seen else inf) for s, _, _, seen in rows if s in marked],
     )
 
 

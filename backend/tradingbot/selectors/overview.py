@@ -146,7 +146,9 @@ def overview(now: datetime, *, mark_seconds: float, all_accounts: bool = False) 
     decisions = last_decisions()
     return Overview(
         as_of=now,
-        stops=standing_stops(now, lines, [(row[0], row[1], row[13], row[14], row[15]) for row in rows], feed_lines),
+        stops=standing_stops(
+            now, longest, lines, [(row[0], row[1], row[13], row[14], row[15]) for row in rows], feed_lines
+        ),
         accounts=shown,
         accounts_more=len(ranked) - len(shown),
         scopes=breakers_by_scope(),

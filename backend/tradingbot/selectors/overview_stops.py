@@ -54,9 +54,19 @@ class Stop:
 
 
 def standing_stops(
-    now: datetime, accounts: list[AccountLine], calendars: list[tuple[Any, ...]], feeds: Iterable[FeedLine]
+    now: datetime,
+    longest: timedelta,
+    accounts: list[AccountLine],
+    calendars: list[tuple[Any, ...]],
+    feeds: Iterable[FeedLine],
 ) -> list[Stop]:
-    found = [*_kill_switch(), *_breakers(now), *_states(), *_unevaluated(accounts), *_unknown_equity(accounts)]
+    found = [
+        *_kill_switch(),
+        *_breakers(now),
+        *_states(),
+        *_unevaluated(accounts, now, longest),
+        *_unknown_equity(accounts),
+    ]
     found += [*_silent(feeds), *_blocks(now, calendars), *_data(), *_patterns()]
     return sorted(found, key=lambda stop: stop.level != "danger")[:MOST]
 
@@ -101,12 +111,16 @@ def _named(codes: list[str]) -> str:
     return shown if len(codes) <= 5 else f"{shown} and {len(codes) - 5} more"
 
 
-def _unevaluated(accounts: list[AccountLine]) -> Iterable[Stop]:
-    late = [line for line in accounts if line.unevaluated]
+def _unevaluated(accounts: list[AccountLine], now: datetime, longest: timedelta) -> Iterable[Stop]:
+    """Ticks mark the accounts too, but only the worker marks the firm: without it the accounts alone look well."""
+    late = [(line.code, line.evaluated_at) for line in accounts if line.unevaluated]
+    firm = Breaker.objects.filter(scope="firm").values_list("evaluated_at", flat=True).first()
+    if accounts and (firm is None or abs(now - firm) > longest):
+        late.insert(0, ("firm", firm))
     if late:
-        since = min((line.evaluated_at for line in late if line.evaluated_at), default=None)
+        since = min((at for _, at in late if at), default=None)
         yield Stop(
-            "unevaluated", "danger", "heart_broken", "not evaluated", _named([line.code for line in late]),
+            "unevaluated", "danger", "heart_broken", "not evaluated", _named([name for name, _ in late]),
             "the breaker was not evaluated of late, so new risk is denied", since, None,
             "the worker marks the account again", "whoever runs the worker and beat", "See the breakers", "breakers",
             needs="view_breaker",
