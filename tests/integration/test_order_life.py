@@ -451,6 +451,21 @@ class TestAttesting:
         assert self.say(gateway, doubtful).status_code == 202
         assert self.say(gateway, doubtful, second).json()["order"]["status"] == "never_arrived"
 
+    def test_a_lost_sale_that_the_desk_denies_frees_what_it_would_have_sold(self, gateway, broker):
+        gateway.tick()
+        gateway.order("held")
+        poll_until(gateway, "held", "filled")
+        give_up(gateway, broker, side="sell", limit_price="110.00")
+        assert gateway.order("stuck", side="sell").json()["code"] == "order_denied"
+        path = f"orders/{gateway.prefix}-gone/attest"
+        assert self.say(gateway, path).json()["code"] == "order_not_in_doubt"
+        answer = self.say(gateway, path, outcome="rejected")
+        assert (answer.status_code, answer.json()["order"]["status"], breaks()) == (200, "rejected", [])
+        assert gateway.order("free", side="sell").status_code == 201
+        place_at_broker(broker, f"{gateway.prefix}-gone", side="buy")
+        poll()
+        assert Breaker.objects.get(scope="account:main").reason == f"contradiction {gateway.prefix}-gone"
+
     def test_what_the_broker_knows_beats_what_a_person_says(self, gateway, broker, doubtful):
         place_at_broker(broker, f"{gateway.prefix}-a")
         answer = self.say(gateway, doubtful)

@@ -1,7 +1,8 @@
 """A person says what became of an order in doubt, because the broker's desk told them and its API does not.
 
-Invariants: only an order in doubt can be attested; an answer of the broker itself beats what anyone says; with
-ATTEST_SECOND_PERSON nothing happens before another person has said the same; who, why and when are journalled.
+Invariants: only an order in doubt can be attested, or one that was given up and still holds its reservation; what the
+broker itself says beats what anyone says; with ATTEST_SECOND_PERSON nothing happens before another person has said the
+same; who, why and when are journalled.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def attest(
     _ask_broker(order, said, clock)
     with noting_refusals(order, actor, clock), locked_order(order.pk) as (row, current):
         overdue = current.status == Status.PENDING_SUBMIT and current.send_by and current.send_by < clock.now()
-        if current.status != Status.IN_DOUBT and not overdue:
+        given_up = current.watch_until is not None and said["outcome"] != "never_arrived"
+        if current.status != Status.IN_DOUBT and not overdue and not given_up:
             raise _not_in_doubt(current)
         if overdue:
             evidence = {"code": "sender_gone", "message": "no answer was recorded in time"}
@@ -97,7 +99,7 @@ def _not_in_doubt(order: Order) -> ConflictError:
     return ConflictError(
         f"{order.client_order_id} is {order.status}",
         code="order_not_in_doubt",
-        remedy="only an order in doubt can be attested",
+        remedy="only an order in doubt, or one that was given up and is still watched, can be attested",
     )
 
 

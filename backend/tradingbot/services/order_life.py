@@ -148,7 +148,7 @@ def transition(row: RiskRow, order: Order, event: Event, evidence: dict[str, Any
         exposures.follow(order, now=now)
     TRANSITIONS.labels(str(event), str(order.status)).inc()
     log.info("order_transition", client_order_id=order.client_order_id, before=str(before), after=str(order.status))
-    if before is Status.NEVER_ARRIVED:
+    if before is Status.NEVER_ARRIVED and not (event is Event.REJECT and evidence.get("code") == "attested"):
         _open_late_arrival(row, order, event, cause, clock)
 
 
