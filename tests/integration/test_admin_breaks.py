@@ -195,6 +195,8 @@ def test_a_block_is_waived_until_a_time_and_by_those_who_may(house, wire, monkey
     assert blocked(house)
     assert ann.post(page(block, "waive"), entered).status_code == 302
     assert not blocked(house)
+    shown = text_of(ann.get(page(block)))
+    assert shown.count("Of the breaks") == shown.count("cash cash USD") == 1 and "Waived breaks" not in shown
     house.clock.at = now + timedelta(hours=21)
     assert blocked(house)
     held = ann.post(page(block, "lift"), {"reason": "r"})

@@ -115,3 +115,48 @@ def test_a_kind_that_no_longer_only_warns_blocks_from_the_next_run_on(house):
     set_policy(house.account, {"warnings": []}, actor="ann", reason="grown up", clock=house.clock)
     house.run(MONDAY)
     assert (Break.objects.get().severity, blocked(house)) == ("critical", True)
+
+
+def a_clean(house, day):
+    house.trade(day, qty=1)
+    house.close(day)
+
+
+def test_a_waiver_holds_over_the_close_of_the_next_session_until_its_end(house):
+    without_250_dollars(house)
+    until = waive(house).waived_until
+    a_clean(house, TUESDAY)
+    assert ReconciliationBlock.objects.filter(lifted_at=None).count() == 2
+    newest = ReconciliationBlock.objects.get(session=TUESDAY)
+    assert (newest.waived_until, newest.waived_by, newest.waiver_reason) == (until, "risk", "known wire")
+    assert not blocked(house)
+    house.clock.at = until
+    assert blocked(house)
+
+
+def test_a_waiver_is_not_carried_over_a_break_of_the_next_session(house):
+    without_250_dollars(house)
+    waive(house)
+    house.tell(house.report(house.order(at=noon(TUESDAY)), 10, "150.00", noon(TUESDAY, 5)))
+    a_clean(house, TUESDAY)
+    assert blocked(house)
+
+
+def test_one_waiver_lets_an_account_trade_however_many_sessions_its_break_has_stood(house):
+    without_250_dollars(house)
+    a_clean(house, TUESDAY)
+    block = ReconciliationBlock.objects.get(session=TUESDAY)
+    until = house.clock.now() + timedelta(days=1)
+    waive_block(block.pk, until=until, actor="risk", reason="known wire", clock=house.clock)
+    assert not blocked(house)
+    waived = JournalEntry.objects.get(kind="block_waived")
+    assert waived.data["blocks"] == sorted(ReconciliationBlock.objects.values_list("pk", flat=True))
+
+
+def test_a_waiver_of_what_the_breaks_hold_lets_no_block_of_a_person_go(house):
+    without_250_dollars(house)
+    recon.disable_next_day(house.account, TUESDAY, "the desk moves", actor="ann", clock=house.clock)
+    block = ReconciliationBlock.objects.get(session=MONDAY)
+    until = house.clock.now() + timedelta(days=1)
+    waive_block(block.pk, until=until, actor="risk", reason="known wire", clock=house.clock)
+    assert [each.reason for each in open_blocks(house.account, house.clock.now())] == ["the desk moves"]

@@ -19,11 +19,12 @@ from backend.tradingbot.admin.entering import enter, row_of
 from backend.tradingbot.admin.evidence import EvidenceAdmin, actor_of, may
 from backend.tradingbot.admin.rendering import label
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
-from backend.tradingbot.models import Account, ReconciliationBlock
+from backend.tradingbot.models import Account, Break, ReconciliationBlock
 from backend.tradingbot.selectors.closing_days import last_due
 from backend.tradingbot.services import recon_blocks
 
 WAIVE = "tradingbot.waive_block"
+MOST_NAMED = 20
 LABELS = {"blocks": "danger", "waived": "warning", "lifted": "success"}
 MOMENT = ["%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S"]
 
@@ -57,9 +58,10 @@ class ReconciliationBlockAdmin(EvidenceAdmin):
     list_select_related = ["account"]
     actions_list = ["place_block"]
     actions_detail = ["lift", "waive"]
+    hidden = ["waived_breaks"]
     groups = [
         (None, ["badge account", "session reason", "placed_by placed_at"]),
-        ("Waiver", ["waived_until waived_by", "waiver_reason"]),
+        ("Waiver", ["waived_until waived_by", "waiver_reason", "about"]),
         ("Lifted", ["lifted_at lifted_by", "lift_reason"]),
     ]
 
@@ -68,12 +70,22 @@ class ReconciliationBlockAdmin(EvidenceAdmin):
         found = state_of(row)
         return label(found, LABELS[found])
 
+    @display(description="Of the breaks")
+    def about(self, row: ReconciliationBlock) -> str:
+        """What the waiver is about. Statements that could not be had are named by kind and session."""
+        numbers = [int(name) for name in row.waived_breaks if name.isdigit()]
+        named = [str(found) for found in Break.objects.filter(pk__in=numbers).order_by("pk")[:MOST_NAMED]]
+        named += [name.replace("_", " ") for name in row.waived_breaks if not name.isdigit()]
+        more = len(row.waived_breaks) - len(named)
+        return ", ".join([*named, *([f"and {more} more"] if more > 0 else [])]) or "-"
+
     @display(description="Ends")
     def ends(self, row: ReconciliationBlock) -> str:
         if row.lifted_at is not None:
             return f"lifted {row.lifted_at:%Y-%m-%d %H:%M} by {row.lifted_by}"
         if row.waived_until is not None:
-            return f"waived until {row.waived_until:%Y-%m-%d %H:%M} by {row.waived_by}"
+            word = "is" if row.waived_until > SYSTEM_CLOCK.now() else "was"
+            return f"{word} waived until {row.waived_until:%Y-%m-%d %H:%M} by {row.waived_by}"
         return "when its breaks are closed" if row.placed_by == recon_blocks.RECONCILIATION else "when it is lifted"
 
     def has_waive_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
@@ -98,7 +110,10 @@ class ReconciliationBlockAdmin(EvidenceAdmin):
             )
             return f"{row.account.code} may trade until {until:%Y-%m-%d %H:%M} UTC."
 
-        text = "The account takes new risk although its breaks stand. It is blocked again when the waiver ends."
+        text = (
+            "The account takes new risk although its breaks stand, whatever session's block holds them. It is blocked "
+            "again when the waiver ends, and as soon as another break is found."
+        )
         return ask(
             self, request, row, title=f"Waive the block of {row.account.code}", explanation=text, button="Waive it",
             facts=self._facts(row), perform=perform, form_class=WaiverForm,

@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 RECONCILIATION = "reconciliation"
 LONGEST_WAIVER = timedelta(days=7)
+WAIVER = ("waived_until", "waived_by", "waiver_reason", "waived_breaks")
 
 
 def disable_next_day(
@@ -69,12 +70,29 @@ def settle_blocks(row: RiskRow, session: date, *, actor: str, now: datetime) -> 
         counted = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
         word = "break" if len(kinds) == 1 else "breaks"
         block = place(row, session, f"{len(kinds)} open {word}: {counted}", actor=RECONCILIATION, now=now)
+        _carry_waiver(block, now)
         _end_waiver(row, block, breaks, actor=actor, now=now)
         return True
-    own = ReconciliationBlock.objects.filter(account=row.account, lifted_at__isnull=True, placed_by=RECONCILIATION)
-    for block in own.filter(session__lte=session):
+    for block in _own(row.account).filter(session__lte=session):
         _lift(row, block, "nothing blocks any more", actor=actor, now=now)
     return False
+
+
+def _own(account: Account | None) -> Any:
+    """The blocks that reconciliation has placed on an account and that stand."""
+    return ReconciliationBlock.objects.filter(account=account, lifted_at__isnull=True, placed_by=RECONCILIATION)
+
+
+def _carry_waiver(block: ReconciliationBlock, now: datetime) -> None:
+    """What was waived with an earlier session's block, and still is, is waived with that of a later one."""
+    if block.placed_by != RECONCILIATION or block.waived_until is not None:
+        return
+    waived = _own(block.account).filter(session__lt=block.session, waived_until__gt=now)
+    before = waived.order_by("-waived_until").first()
+    if before is not None:
+        for name in WAIVER:
+            setattr(block, name, getattr(before, name))
+        block.save()
 
 
 def _waived(found: Break) -> tuple[str, str]:
@@ -110,8 +128,7 @@ def lift_block(block_id: int, *, actor: str, reason: Any, clock: Clock) -> Recon
     why = checked_reason(reason)
     with locked_risk(account_scope(block.account.code)) as row:
         block = _standing(block_id)
-        own = ReconciliationBlock.objects.filter(account=block.account, lifted_at=None, placed_by=RECONCILIATION)
-        needed = block.placed_by == RECONCILIATION or not own.exists()
+        needed = block.placed_by == RECONCILIATION or not _own(block.account).exists()
         if needed and blocking_breaks(block.account).exists():
             raise ConflictError("its breaks are open", code="breaks_open", remedy="resolve and close them, or waive it")
         _lift(row, block, why, actor=actor, now=clock.now())
@@ -128,7 +145,7 @@ def _lift(row: RiskRow, block: ReconciliationBlock, why: str, *, actor: str, now
 
 def waive_block(block_id: int, *, until: datetime, actor: str, reason: Any, clock: Clock) -> ReconciliationBlock:
     """Let the account trade until ``until`` although its breaks are open; after that it is blocked again, and before
-    it as soon as a run finds a break that does not stand now."""
+    it as soon as a run finds a break that does not stand now. One block that breaks hold stands for all of them."""
     errors, now = FieldErrors(), clock.now()
     why = parse_reason(reason, "reason", errors)
     if until.tzinfo is None or not now < until <= now + LONGEST_WAIVER:
@@ -139,10 +156,14 @@ def waive_block(block_id: int, *, until: datetime, actor: str, reason: Any, cloc
     block = _found(block_id)
     with locked_risk(account_scope(block.account.code)) as row:
         block = _standing(block_id)
-        block.waived_until, block.waived_by, block.waiver_reason = until, actor, str(why)[:200]
-        block.waived_breaks = dict(_waived(found) for found in blocking_breaks(block.account))
-        block.save()
+        held = _own(block.account).exclude(pk=block_id) if block.placed_by == RECONCILIATION else ()
+        known = dict(_waived(found) for found in blocking_breaks(block.account))
+        for each in (block, *held):
+            each.waived_until, each.waived_by, each.waiver_reason = until, actor, str(why)[:200]
+            each.waived_breaks = known
+            each.save()
         data = {"block": block.pk, "session": str(block.session), "until": rfc3339(until), "reason": why}
+        data |= {"blocks": sorted(each.pk for each in (block, *held))}
         journal.append(row, kind="block_waived", actor=actor, subject=row.scope, data=data, at=now)
     log.warning(
         "block_waived", account=block.account.code, session=str(block.session), until=rfc3339(until), actor=actor
