@@ -6,7 +6,7 @@ import pytest
 
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, FixedClock
 from backend.tradingbot.models import Account, Breaker, Order
-from backend.tradingbot.services import recovery
+from backend.tradingbot.services import breakers, recovery
 from backend.tradingbot.services.fills import poll_account
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -117,3 +117,16 @@ def test_rejections_trip_the_strategy_and_no_other_scope(gateway, broker):
     assert Breaker.objects.get(scope="strategy:mean").reason == "error-rate"
     assert set(Breaker.objects.exclude(scope="strategy:mean").values_list("reason", flat=True)) == {""}
     assert "circuit_open" in gateway.order("after").text
+
+
+def test_an_answer_of_the_broker_is_recorded_although_it_cannot_be_counted(gateway, broker, monkeypatch):
+    def fails(*arguments, **options):
+        raise RuntimeError("nobody thought of it")
+
+    monkeypatch.setattr(breakers, "mark_error", fails)
+    gateway.tick()
+    broker.fault("reject", status=422, code=42210000)
+    answer = gateway.order("a")
+    assert (answer.status_code, answer.json()["code"], gateway.read("a")["status"]) == (
+        422, "broker_rejected", "rejected",
+    )  # fmt: skip

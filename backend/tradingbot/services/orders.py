@@ -294,7 +294,10 @@ def _stopped(verdict: Decision) -> dict[str, Any]:
 def _place(
     intent: OrderIntent, broker_account: str, deadline: Deadline, clock: Clock
 ) -> tuple[Event, dict[str, Any], BrokerOrder | None]:
-    """What became of the one request to the broker; anything but a yes is counted on a breaker."""
+    """What became of the one request to the broker; anything but a yes is counted on a breaker.
+
+    That it cannot be counted must not keep what the broker said from being recorded.
+    """
     try:
         found = client_for(settings.TRADINGBOT, broker_account).place_order(intent.request(), deadline)
     except BrokerRejectedError as error:
@@ -307,9 +310,12 @@ def _place(
         _count(error, intent, clock)
         return Event.LOSE_SIGHT, {"code": "broker_in_doubt", "message": error.message, **error.evidence}, None
     if not found.accepted:
-        breakers.mark_error(breakers.strategy_scope(intent.strategy), clock=clock, evidence={"code": "broker_rejected"})
+        _count(BrokerRejectedError("broker_rejected", "the broker took the order and rejected it"), intent, clock)
     return Event.ACCEPT, {"broker_status": found.status, **evidence_of(found)}, found
 
 
 def _count(error: TradingbotError, intent: OrderIntent, clock: Clock) -> None:
-    breakers.count_broker_error(error, account=intent.account, strategy=intent.strategy, clock=clock)
+    try:
+        breakers.count_broker_error(error, account=intent.account, strategy=intent.strategy, clock=clock)
+    except Exception:
+        log.exception("broker_error_not_counted", client_order_id=intent.client_order_id, code=error.code)
