@@ -16,10 +16,13 @@ from backend.tradingbot.core.values import Severity
 from backend.tradingbot.data.checks import CATALOGUE
 from backend.tradingbot.infra.metrics import update_prometheus_metrics
 from backend.tradingbot.models import Account, AccountExposure, Breaker
+from backend.tradingbot.risk.circuit_breaker import BAD_EQUITY, DRAWDOWN, ERROR_RATE, REALIZED_LOSS, STALE_DATA
 from backend.tradingbot.risk.exposure import DELTA
 from backend.tradingbot.risk.gates import GATES
 from backend.tradingbot.selectors import metrics as selectors
+from backend.tradingbot.services.breakers import BAD_STATE
 from backend.tradingbot.services.scraping import begin_at_zero
+from backend.tradingbot.services.volatility import TRIP_REASON
 from tests.integration.conftest import Gateway
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -64,6 +67,15 @@ def test_an_open_breaker_is_a_series_with_a_bounded_reason(gateway: Gateway) -> 
     assert value(families, "tradingbot_breaker_open", scope="firm") == 0
     assert value(families, "tradingbot_equity", account="main") >= 0
     assert value(families, "tradingbot_build_info") == 1
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [ERROR_RATE, STALE_DATA, BAD_EQUITY, DRAWDOWN, REALIZED_LOSS, BAD_STATE, TRIP_REASON, "over-fill", "contradiction"],
+)
+def test_what_a_machine_trips_for_is_told_by_its_name_and_not_as_a_persons_doing(reason: str) -> None:
+    assert selectors.cause(f"{reason}-0.061") == reason
+    assert selectors.cause("because I say so") == "manual"
 
 
 def test_a_part_of_the_state_that_cannot_be_read_is_named_and_the_rest_still_told(

@@ -89,7 +89,7 @@ def breakers(now: datetime) -> Iterator[Metric]:
 def cause(reason: str) -> str:
     """The reason as a bounded label: what a machine gave, else ``manual``; a person's words never make a series."""
     known = (
-        "daily-dd", "realized-loss", "error-rate", "stale-data", "bad-equity", "vix-critical", "over-fill",
+        "daily-dd", "realized-loss", "error-rate", "stale-data", "bad-equity", "bad-state", "vix-critical", "over-fill",
         "contradiction", "fill-of-", "wrong-side", "wrong-symbol",
     )  # fmt: skip
     return next((name for name in known if reason.startswith(name)), "manual")
