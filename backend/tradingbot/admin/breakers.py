@@ -126,14 +126,6 @@ class BreakerAdmin(EvidenceAdmin):
     def cooldown_left(self, row: Breaker) -> str:
         return "-" if row.tripped_at is None else seconds(status_of(row)["cooldown_remaining_sec"])
 
-    @display(description="Causes that still hold")
-    def still_holding(self, row: Breaker) -> Any:
-        return facts(status_of(row)["holding_causes"])
-
-    @display(description="Later causes")
-    def later_causes(self, row: Breaker) -> Any:
-        return facts(status_of(row)["later_causes"])
-
     @display(description="Largest order now")
     def size_now(self, row: Breaker) -> str:
         share = breakers.share_of_size(row, SYSTEM_CLOCK.now())
