@@ -449,3 +449,12 @@ def test_severities_are_critical_unless_a_table_says_so():
 def test_a_digest_changes_with_the_evidence():
     one = FoundBreak(BreakKind.CASH, "cash USD", difference={"cash": "1"})
     assert one.digest != FoundBreak(BreakKind.CASH, "cash USD", difference={"cash": "2"}).digest
+
+
+def test_two_lines_that_no_id_tells_apart_are_two_breaks():
+    nameless = {"execution_id": None, "order_id": None, "client_order_id": None}
+    result = run(books([]), books([trade(1, **nameless), trade(1, **nameless)]))
+    (one, kind), (other, _) = [(found.subject, str(found.kind)) for found in result.breaks]
+    assert (kind, other) == ("missing_internal", f"{one} (2)")
+    again = run(books([]), books([trade(1, **nameless), trade(1, **nameless)]))
+    assert [each.digest for each in again.breaks] == [each.digest for each in result.breaks]

@@ -97,8 +97,19 @@ def reconcile_day(ours: Books, theirs: Books, day: Day) -> DayResult:
         found += compare_orders(ours.orders, theirs.orders, found, recon_corrections.agreed_less(mine, other))
     found += _still_standing(standing, found, ours, theirs)
     result = _compare_books(ours, theirs, day, found)
-    breaks = tuple(sorted(result.breaks, key=lambda each: each.key))
+    breaks = _told_apart(result.breaks)
     return DayResult(True, breaks, result.adopted, matched.counts(), matched, mine_rows, other_rows)
+
+
+def _told_apart(breaks: tuple[FoundBreak, ...]) -> tuple[FoundBreak, ...]:
+    """Sorted; several differences of one name, as of lines that no id tells apart, are numbered from the second on."""
+    seen: dict[Key, int] = {}
+    named = []
+    for each in sorted(breaks, key=lambda found: (found.key, found.digest)):
+        seen[each.key] = seen.get(each.key, 0) + 1
+        number = seen[each.key]
+        named.append(each if number == 1 else replace(each, subject=f"{each.subject[:110]} ({number})"))
+    return tuple(named)
 
 
 def _with(executions: pl.DataFrame, carried: pl.DataFrame) -> pl.DataFrame:

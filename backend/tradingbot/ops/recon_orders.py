@@ -30,11 +30,11 @@ _NOTHING_THERE = ("never_arrived", "denied", "rejected")
 def compare_orders(
     ours: pl.DataFrame, theirs: pl.DataFrame, execution_breaks: Iterable[FoundBreak], less: Mapping[str, Decimal]
 ) -> list[FoundBreak]:
-    """Breaks of kind ``order_status``, ``missing_at_broker`` and ``missing_internal``, sorted by subject. ``less`` is
-    what both sides took back of an order's executions, by the broker's id of the order."""
-    told = _told(execution_breaks)
+    """Breaks of kind ``order_status``, ``missing_at_broker``, ``missing_internal`` and ``duplicate``, by subject.
+    ``less`` is what both sides took back of an order's executions, by the broker's id of the order."""
+    theirs, found = _each_once(theirs)
+    told = _told(execution_breaks) | {name for each in found for name in _names(each.theirs)}
     joined = _joined(ours, theirs)
-    found: list[FoundBreak] = []
     suspects = joined.filter(
         (pl.col("status") != pl.col("status_theirs")).fill_null(True)
         | (pl.col("filled_qty") != pl.col("filled_qty_theirs")).fill_null(True)
@@ -48,6 +48,28 @@ def compare_orders(
         if one is not None:
             found.append(one)
     return sorted(found, key=lambda each: each.key)
+
+
+def _each_once(theirs: pl.DataFrame) -> tuple[pl.DataFrame, list[FoundBreak]]:
+    """Each order once. The same line again says nothing; other words about the same order contradict each other, and
+    that is the break: what became of it nobody can compare."""
+    name = pl.coalesce("order_id", "client_order_id")
+    repeated = theirs.select(name.is_duplicated() & name.is_not_null()).to_series()
+    if not repeated.any():
+        return theirs, []
+    lines = theirs.filter(repeated).unique().sort(list(ORDERS), nulls_last=True)
+    once = lines.filter(name.is_first_distinct())
+    extra = lines.join(once, on=list(ORDERS), how="anti", nulls_equal=True)
+    found = []
+    for (_,), rows in extra.group_by(name.alias("name"), maintain_order=True):
+        row = rows.row(0, named=True)
+        found.append(
+            FoundBreak(
+                BreakKind.DUPLICATE, _subject(row), row["symbol"], {}, shown(row), {"rows": str(rows.height)},
+                "the statement tells this order several times and differently; ask which one is true",
+            )
+        )  # fmt: skip
+    return pl.concat([theirs.filter(~repeated), once]), found
 
 
 def with_remembered(theirs: pl.DataFrame | None, standing: Iterable[FoundBreak]) -> pl.DataFrame | None:

@@ -130,6 +130,8 @@ def read_all(*, clock: Clock) -> int:
             booked += read_cash_flows(account, clock=clock)
         except BrokerQueryError as error:
             log.warning("cash_flows_unknown", account=account.code, problem=error.message)
+        except Exception:  # one account's trouble must not keep the others from being read
+            log.exception("cash_flows_failed", account=account.code)
     return booked
 
 

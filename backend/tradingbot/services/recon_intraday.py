@@ -51,6 +51,8 @@ def compare_all(*, clock: Clock) -> dict[str, list[str]]:
             halted[account.code] = compare_account(account, clock=clock)
         except TradingbotError as error:
             log.warning("intraday_unknown", account=account.code, code=error.code, problem=error.message)
+        except Exception:  # one account's trouble must not keep the others from being looked at
+            log.exception("intraday_failed", account=account.code)
     return halted
 
 
