@@ -76,8 +76,8 @@ def breakers(now: datetime) -> Iterator[Metric]:
         ["scope"],
         [([scope], (now - at).total_seconds()) for scope, at, _, _ in rows if at],
     )
-    active = Account.objects.filter(active=True).values_list("code", flat=True)
-    marked = {"firm", *(f"account:{code}" for code in active)}
+    marked = {f"account:{code}" for code in Account.objects.filter(active=True).values_list("code", flat=True)}
+    marked |= {"firm"} if marked else set()  # without an account nobody is to be marked, and nobody orders
     yield gauge(
         "breaker_evaluated_age_seconds",
         "Seconds since the breaker of the firm or of an active account was last evaluated; endless when it never was.",
