@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import structlog
 from celery import shared_task
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
 
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.core.errors import ConflictError, TradingbotError
@@ -63,24 +64,36 @@ def singleton(key: int) -> Iterator[bool]:
 @shared_task(name="tradingbot.poll_broker")
 def poll_broker() -> None:
     with singleton(POLL_LOCK) as held:
-        for account in Account.objects.filter(active=True) if held else ():
-            try:
-                fills.poll_account(account, clock=SYSTEM_CLOCK)
-            except TradingbotError as error:
-                log.warning("poll_failed", account=account.code, code=error.code, problem=error.message)
-            except (OperationalError, InterfaceError):
-                raise
-            except Exception:  # whatever it was, it must not keep the next account from being polled
-                log.exception("poll_failed", account=account.code)
+        _do_all([partial(_poll, account) for account in Account.objects.filter(active=True)] if held else [])
+
+
+def _poll(account: Account) -> None:
+    try:
+        fills.poll_account(account, clock=SYSTEM_CLOCK)
+    except TradingbotError as error:
+        log.warning("poll_failed", account=account.code, code=error.code, problem=error.message)
+
+
+def _do_all(steps: Iterable[Callable[[], object]]) -> None:
+    """Each step has its turn, whatever became of those before it; the first error then fails the task, so that it is
+    counted and alerted."""
+    failed: Exception | None = None
+    for step in steps:
+        try:
+            step()
+        except Exception as error:
+            log.exception("step_failed")
+            failed = failed or error
+    if failed is not None:
+        raise failed
 
 
 @shared_task(name="tradingbot.recover_orders")
 def recover_orders() -> None:
     with singleton(RECOVERY_LOCK) as held:
         if held:
-            recovery.recover(clock=SYSTEM_CLOCK)
-            recovery.watch(clock=SYSTEM_CLOCK)
-            cancels.send_wished_cancels(clock=SYSTEM_CLOCK)
+            steps = (recovery.recover, recovery.watch, cancels.send_wished_cancels)
+            _do_all([partial(step, clock=SYSTEM_CLOCK) for step in steps])
 
 
 @shared_task(name="tradingbot.anchor_journal")

@@ -65,9 +65,7 @@ class CircuitBreaker:
         self._fresh: _Moment | None = None
         self._later: list[str] = []
         self._errors: deque[_Moment] = deque(maxlen=max(KEPT_ERRORS, 2 * int(self.limits.max_error_rate_per_min)))
-        self._in_order = (
-            True  # whether the errors are in the order in which both clocks saw them: they age from the left
-        )
+        self._in_order = True  # whether both clocks saw the errors in this order: then they age from the left
         self._equity: Fraction | None = None
         self._realized: Fraction | None = None
         self._equity_bad = False

@@ -129,8 +129,11 @@ def refuse_cancel(order: Order, evidence: dict[str, Any], *, clock: Clock) -> Or
 
 
 def send_wished_cancels(*, clock: Clock) -> int:
-    """Send the cancels wished while their order was in doubt, and those that may not have reached the broker."""
-    sent = 0
+    """Send the cancels wished while their order was in doubt, and those that may not have reached the broker.
+
+    One that fails keeps no other waiting; the first error is raised at the end.
+    """
+    sent, failed = 0, None
     for order in cancels_to_send(clock.now() - ASK_AGAIN_AFTER):
         try:
             if order.status == Status.PENDING_CANCEL:
@@ -141,8 +144,11 @@ def send_wished_cancels(*, clock: Clock) -> int:
             continue  # it ended meanwhile
         except (OperationalError, InterfaceError):
             raise
-        except Exception:  # whatever it was, it must not keep the next cancel from being sent
+        except Exception as error:
             log.exception("cancel_failed", client_order_id=order.client_order_id)
+            failed = failed or error
             continue
         sent += 1
+    if failed is not None:
+        raise failed
     return sent

@@ -88,14 +88,18 @@ def find(token: str) -> KillSwitchRun:
 
 
 def advance_all(*, clock: Clock) -> None:
-    """One pass of every run that is going."""
+    """One pass of every run that is going. One that fails keeps no other waiting; its error is raised at the end."""
+    failed = None
     for token in KillSwitchRun.objects.filter(finished_at__isnull=True).values_list("token", flat=True):
         try:
             advance(token, clock=clock)
         except (OperationalError, InterfaceError):
             raise
-        except Exception:  # whatever it was, it must not keep the next scope's orders open
+        except Exception as error:
             log.exception("kill_switch_pass_failed", run=token)
+            failed = failed or error
+    if failed is not None:
+        raise failed
 
 
 def advance(token: str, *, clock: Clock, seconds: float = PASS_SECONDS, settling: bool = True) -> KillSwitchRun:

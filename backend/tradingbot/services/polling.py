@@ -100,9 +100,7 @@ def _read_orders(account: Account, client: AlpacaClient, clock: Clock) -> int:
         found = listed or client.get_order(order.broker_order_id)
         try:
             booked += _read_order(order, found, client, clock)
-        except (
-            IllegalTransitionError
-        ) as error:  # it is journalled and has its break; the next order is read all the same
+        except IllegalTransitionError as error:  # journalled, with a break of its own; the next order is read
             log.warning("order_not_read", client_order_id=order.client_order_id, problem=error.message)
     for found in open_there.values():
         _read_unmatched(account, found, client, clock)

@@ -42,20 +42,29 @@ def recover(*, clock: Clock) -> dict[str, str]:
     client, config = execution_client(settings.TRADINGBOT), settings.TRADINGBOT
     outcomes: dict[str, str] = {}
     missed: list[Order] = []
+    failed: list[Exception] = []
     until = clock.monotonic() + PASS_SECONDS
     for order in unresolved_orders(clock.now(), config.broker_read_timeout):
         if clock.monotonic() >= until:
             break  # the broker is slow: what waits behind this pass is cancels; the next one begins with who is left
         with tracing.continued(None, order.trace_id or None):  # what becomes of it belongs to the request that sent it
-            outcome = _each(order, partial(_look_up, order, client, clock), clock)
+            outcome = _each(order, partial(_look_up, order, client, clock), failed, clock)
         if outcome is None:
             missed.append(order)
         else:
             outcomes[order.client_order_id] = outcome
-    return outcomes | _search(missed, client, clock)
+    outcomes |= _search(missed, client, failed, clock)
+    _tell(failed)
+    return outcomes
 
 
-def _each(order: Order, step: Callable[[], T], clock: Clock) -> T | str:
+def _tell(failed: list[Exception]) -> None:
+    """What nobody thought of ends the pass as a failure, once everybody had his turn: so it is counted and alerted."""
+    if failed:
+        raise failed[0]
+
+
+def _each(order: Order, step: Callable[[], T], failed: list[Exception], clock: Clock) -> T | str:
     """What ``step`` says of ``order``. One order that cannot be resolved, whatever the reason, must not keep the others
     waiting: it is asked about again later. A database that is gone ends the pass."""
     try:
@@ -64,8 +73,9 @@ def _each(order: Order, step: Callable[[], T], clock: Clock) -> T | str:
         raise
     except TradingbotError as error:
         return _unknown(order, error, clock)
-    except Exception:
+    except Exception as error:
         log.exception("recovery_failed", client_order_id=order.client_order_id)
+        failed.append(error)
         return _later(order, clock)
 
 
@@ -107,7 +117,7 @@ def _later(order: Order, clock: Clock) -> str:
     return str(order.status)
 
 
-def _search(missed: Sequence[Order], client: AlpacaClient, clock: Clock) -> dict[str, str]:
+def _search(missed: Sequence[Order], client: AlpacaClient, failed: list[Exception], clock: Clock) -> dict[str, str]:
     """What the look-up did not find: the listing since, then the executions since; then it counts as a miss."""
     if not missed:
         return {}
@@ -123,7 +133,7 @@ def _search(missed: Sequence[Order], client: AlpacaClient, clock: Clock) -> dict
         found = listed.get(order.client_order_id)
         missing = partial(_miss, order, evidence, clock)
         step = missing if found is None else partial(_found, order, found, client, clock)
-        outcomes[order.client_order_id] = _each(order, step, clock)
+        outcomes[order.client_order_id] = _each(order, step, failed, clock)
     return outcomes
 
 
@@ -177,11 +187,13 @@ def watch(*, clock: Clock) -> dict[str, str]:
     """
     client = execution_client(settings.TRADINGBOT)
     outcomes: dict[str, str] = {}
+    failed: list[Exception] = []
     until = clock.monotonic() + PASS_SECONDS
     for order in watched_orders(clock.now()):
         if clock.monotonic() >= until:
             break
-        outcomes[order.client_order_id] = _each(order, partial(_look_again, order, client, clock), clock)
+        outcomes[order.client_order_id] = _each(order, partial(_look_again, order, client, clock), failed, clock)
+    _tell(failed)
     return outcomes
 
 
