@@ -51,6 +51,15 @@ def test_the_exit_code_tells_the_severity(tmp_path, capsys, kind):
     assert re.search(r"^STOP  return_outlier  AAPL +1 ", out, re.MULTILINE)
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_bars_too_few_to_tell_their_interval_are_not_called_clean(tmp_path, capsys, rows):
+    path = str(write(tmp_path, CLEAN[:rows]))
+    assert check_command.main([path]) == 3
+    assert re.search(rf"^warn  unknown_interval  AAPL +{rows} ", capsys.readouterr().out, re.MULTILINE)
+    assert check_command.main([path, "--interval", "1m"]) == 0
+    assert check_command.main([path, "--calendar", "none"]) == 0
+
+
 @pytest.mark.parametrize(
     "text, told",
     [

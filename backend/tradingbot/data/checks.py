@@ -104,6 +104,7 @@ CATALOGUE: dict[str, Described] = {
     "source_disagreement": _hard("two sources apart", CLEAN),
     "cache_mismatch": _hard("a cached file that is not what its manifest says"),
     "no_second_source": _warn("a second source that brought no bar to compare with"),
+    "unknown_interval": _warn("bars of a file too few, or too uneven, to tell their interval: no gap can be found"),
     "repeated_row": _warn("the same bar twice with the same values"),
     "outside_session": _warn("a bar outside every session"),
     "locked_quote": _warn("the ask equals the bid"),

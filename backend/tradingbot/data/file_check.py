@@ -146,6 +146,9 @@ def _judge(
     interval = INTERVALS.get(name) or _step(bars)
     context = replace(checking.context, interval=interval, sessions=_sessions(bars, checking.calendar))
     verdicts = run(BAR_CHECKS.values(), Bars((bars,), interval, len(whole)), context)
+    if last and interval is None and context.sessions is not None:
+        told = {"remedy": "say the interval, so that missing bars are looked for"}
+        verdicts.append(Verdict("unknown_interval", Severity.WARN, symbol, told, report.symbols.get(symbol, 0)))
     for verdict in verdicts:
         report.take(verdict)
     if checking.outlines and until > fresh:
