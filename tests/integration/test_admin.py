@@ -373,3 +373,14 @@ def test_the_journal_is_found_by_whole_words_and_by_chain(boss, account):
     found = boss.get(page("journalentry_changelist"), {"q": SCOPE, "chain": "firm"}).context["cl"].result_list
     assert sorted(entry.kind for entry in found) == ["account_created", "breaker_trip"]
     assert not boss.get(page("journalentry_changelist"), {"q": SCOPE, "chain": SCOPE}).context["cl"].result_list
+
+
+def test_an_address_that_somebody_typed_is_no_error_of_ours(boss):
+    """`/admin/tradingbot/breaker/firm/change/` is an easy guess, and a 500 is a page in the night."""
+    models = [model for model in admin.site._registry if model._meta.app_label == "tradingbot"]
+    assert len(models) > 40
+    boss.raise_request_exception = False
+    answers = {
+        model.__name__: boss.get(page(f"{model._meta.model_name}_change", "firm")).status_code for model in models
+    }
+    assert {name: status for name, status in answers.items() if status not in (200, 302, 404)} == {}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.models import PermissionsMixin
-from django.core.exceptions import FieldDoesNotExist
+from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db.models import JSONField, Model
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin, TabularInline
@@ -47,6 +48,20 @@ class Shown:
     model: type[Model]
     groups: ClassVar[list[tuple[str | None, list[str]]]] = []
     hidden: ClassVar[list[str]] = []
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """An address that somebody typed is answered as that of a row that is gone, before it is looked for."""
+        try:
+            self.model._meta.pk.to_python(None if object_id is None else unquote(object_id))
+        except ValidationError:
+            return self._get_obj_does_not_exist_redirect(request, self.model._meta, object_id)  # type: ignore[attr-defined]
+        return super().changeform_view(request, object_id, form_url, extra_context)  # type: ignore[misc]
 
     def _shown(self, name: str) -> str | Callable[[Any], Any]:
         cache = self.__dict__.setdefault("_shown_fields", {})

@@ -117,7 +117,7 @@ class ApiKeyAdmin(SetUpAdmin):
         return TemplateResponse(request, "admin/tradingbot/new_key.html", context, status=201)
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
-        live = ApiKey.objects.filter(pk=object_id, revoked_at__isnull=True).exists()
+        live = str(object_id).isdigit() and ApiKey.objects.filter(pk=object_id, revoked_at__isnull=True).exists()
         return super().get_actions_detail(request, object_id) if live else []
 
     @action(
