@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from backend.tradingbot.brokers.answers import BrokerCashFlow, BrokerQueryError
 from backend.tradingbot.brokers.registry import execution_client
@@ -123,15 +123,21 @@ def _check(activity_id: Any, kind: Any, amount: Any, occurred_at: Any, reason: A
 
 
 def read_all(*, clock: Clock) -> int:
-    """Book what is new at the broker for each active account; how many were booked."""
-    booked = 0
+    """Book what is new at the broker for each active account; how many were booked. One account that fails keeps no
+    other waiting; the first error that nobody thought of is raised at the end."""
+    booked, failed = 0, None
     for account in Account.objects.filter(active=True):
         try:
             booked += read_cash_flows(account, clock=clock)
         except BrokerQueryError as error:
             log.warning("cash_flows_unknown", account=account.code, problem=error.message)
-        except Exception:  # one account's trouble must not keep the others from being read
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:
             log.exception("cash_flows_failed", account=account.code)
+            failed = failed or error
+    if failed is not None:
+        raise failed
     return booked
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 import structlog
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import TradingbotError, UnavailableError
@@ -64,15 +65,22 @@ class Findings:
 
 
 def check_market_data(*, clock: Clock) -> list[CheckRun]:
-    """What beat calls every minute: the live checks of each feed that is in session, and the full ones that are due."""
-    runs = []
+    """What beat calls every minute: the live checks of each feed that is in session, and the full ones that are due.
+
+    A run that fails is a row, and keeps no other feed waiting; the first error that nobody thought of is raised at the
+    end.
+    """
+    runs: list[CheckRun] = []
+    failed: list[Exception] = []
     for feed in Feed.objects.filter(active=True):
         if calendar.is_open(clock.now(), feed.session_calendar):
-            runs.append(run_live(feed, clock=clock))
+            runs.append(run_live(feed, clock=clock, failed=failed))
         for session, phase in due(feed, clock.now()):
-            runs.append(run_full(feed, session, phase, clock=clock))
+            runs.append(run_full(feed, session, phase, clock=clock, failed=failed))
     old = clock.now() - KEEP_CLEAN_RUNS
     CheckRun.objects.filter(kind="live", hard=0, started_at__lt=old).delete()
+    if failed:
+        raise failed[0]
     return runs
 
 
@@ -93,7 +101,7 @@ def due(feed: Feed, now: datetime) -> list[tuple[date, str]]:
     return [each for each in wanted if each not in done]
 
 
-def run_live(feed: Feed, *, clock: Clock) -> CheckRun:
+def run_live(feed: Feed, *, clock: Clock, failed: list[Exception] | None = None) -> CheckRun:
     """The last two hours of bars, the age of every quote, and the silence of the feed; of a second source its bars."""
     now = clock.now()
     opened = stored.session_start(feed, now, 0)
@@ -109,10 +117,10 @@ def run_live(feed: Feed, *, clock: Clock) -> CheckRun:
             _look_at_quotes(found, feed, now)
         return found
 
-    return _record("live", feed, look, clock)
+    return _record("live", feed, look, clock, failed)
 
 
-def run_full(feed: Feed, session: date, phase: str, *, clock: Clock) -> CheckRun:
+def run_full(feed: Feed, session: date, phase: str, *, clock: Clock, failed: list[Exception] | None = None) -> CheckRun:
     """Every bar of the last five sessions."""
     now = clock.now()
     since = stored.session_start(feed, now, FULL_SESSIONS)
@@ -124,7 +132,7 @@ def run_full(feed: Feed, session: date, phase: str, *, clock: Clock) -> CheckRun
             (_compare if feed.second_source else _look_at_bars)(found, feed, interval, begin, now)
         return found
 
-    return _record("full", feed, look, clock, session, phase)
+    return _record("full", feed, look, clock, failed, session, phase)
 
 
 def _day_of(moment: datetime, feed: Feed) -> datetime:
@@ -206,9 +214,16 @@ def _look_at_quotes(found: Findings, feed: Feed, now: datetime) -> None:
 
 
 def _record(
-    kind: str, feed: Feed, look: Callable[[], Findings], clock: Clock, session: date | None = None, phase: str = ""
+    kind: str,
+    feed: Feed,
+    look: Callable[[], Findings],
+    clock: Clock,
+    failed: list[Exception] | None,
+    session: date | None = None,
+    phase: str = "",
 ) -> CheckRun:
-    """Look, act on what was found, and keep the run; a look that raises is kept as its problem."""
+    """Look, act on what was found, and keep the run; a look that raises is kept as its problem, and in ``failed`` when
+    nobody thought of it. A database that is gone ends the pass."""
     started, began = clock.now(), perf_counter()
     try:
         found = look()
@@ -216,8 +231,12 @@ def _record(
     except TradingbotError as error:
         log.error("check_run_failed", feed=feed.code, kind=kind, problem=error.message)
         found = Findings(problem=error.message)
-    except Exception as error:  # one feed's trouble must not keep the others from being looked at
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:
         log.exception("check_run_failed", feed=feed.code, kind=kind)
+        if failed is not None:
+            failed.append(error)
         found = Findings(problem=f"{type(error).__name__}: {error}")
     hard = sum(1 for verdict in found.verdicts if verdict.severity is Severity.HARD)
     for verdict in found.verdicts:

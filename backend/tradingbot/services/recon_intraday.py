@@ -13,6 +13,7 @@ from decimal import Decimal
 
 import structlog
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 
 from backend.tradingbot.brokers.answers import BrokerQueryError
 from backend.tradingbot.brokers.registry import execution_client
@@ -44,15 +45,21 @@ class Standing:
 
 
 def compare_all(*, clock: Clock) -> dict[str, list[str]]:
-    """Every active account; the symbols that were halted, by account. One that fails is logged, the others go on."""
-    halted = {}
+    """Every active account; the symbols that were halted, by account. One that fails is logged, the others go on; the
+    first error that nobody thought of is raised at the end."""
+    halted, failed = {}, None
     for account in Account.objects.filter(active=True).order_by("pk"):
         try:
             halted[account.code] = compare_account(account, clock=clock)
         except TradingbotError as error:
             log.warning("intraday_unknown", account=account.code, code=error.code, problem=error.message)
-        except Exception:  # one account's trouble must not keep the others from being looked at
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:
             log.exception("intraday_failed", account=account.code)
+            failed = failed or error
+    if failed is not None:
+        raise failed
     return halted
 
 
