@@ -119,7 +119,7 @@ def test_no_planted_secret_is_in_any_line_of_requests_and_of_the_worker(gateway,
 def answers(url: str) -> bool:
     try:
         return requests.get(f"{url}/healthz", timeout=5).status_code == 200
-    except requests.ConnectionError:
+    except requests.RequestException:  # not there yet, or too busy to answer yet
         return False
 
 

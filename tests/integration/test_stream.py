@@ -21,6 +21,7 @@ from backend.tradingbot.core.clock import SystemClock
 from backend.tradingbot.models import Account, Execution, Heartbeat, Order
 from backend.tradingbot.services import stream
 from backend.tradingbot.services.fills import poll_account
+from backend.tradingbot.services.heartbeats import age_of
 from backend.tradingbot.services.updates import take_update
 from tests.integration.conftest import KEY, SECRET
 
@@ -234,3 +235,18 @@ class TestTheBroker:
         Account.objects.update(broker_account="PA-OTHER")
         call_command("check_broker")
         assert "main is the broker's PA-OTHER" in capsys.readouterr().out
+
+
+def test_what_nobody_thought_of_does_not_end_the_process(monkeypatch):
+    stop, came = threading.Event(), []
+
+    def breaks_once(*_):
+        came.append(age_of(stream.NAME, CLOCK.now()))
+        if len(came) == 1:
+            raise KeyError("nobody thought of it")
+        stop.set()
+        return True
+
+    monkeypatch.setattr(stream, "_listen_once", breaks_once)
+    stream.listen(stop, clock=CLOCK, rest=lambda _: None)
+    assert came[1][0] == "waiting"

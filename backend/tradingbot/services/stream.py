@@ -48,6 +48,11 @@ def listen(stop: threading.Event, *, clock: Clock, rest: Callable[[float], Any] 
             pause = SHORTEST_PAUSE if isinstance(error, StreamLostError) and error.details.get("heard") else pause
             log.warning("stream_paused", code=error.code, problem=error.message)
             _tell("waiting", error.message, clock)
+        except (
+            Exception
+        ) as error:  # polling goes on without this leg; a process that ends again and again ends the house
+            log.exception("stream_failed")
+            _tell("waiting", f"unexpected {type(error).__name__}, see the log", clock)
         if not stop.is_set():
             rest(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, LONGEST_PAUSE)
