@@ -37,6 +37,7 @@ from backend.tradingbot.services import (
     revaluation,
     shadow,
 )
+from backend.tradingbot.services.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -75,17 +76,10 @@ def _poll(account: Account) -> None:
 
 
 def _do_all(steps: Iterable[Callable[[], object]]) -> None:
-    """Each step has its turn, whatever became of those before it; the first error then fails the task, so that it is
-    counted and alerted."""
-    failed: Exception | None = None
-    for step in steps:
-        try:
-            step()
-        except Exception as error:
-            log.exception("step_failed")
-            failed = failed or error
-    if failed is not None:
-        raise failed
+    with Turns() as turns:
+        for step in steps:
+            with turns.each("step_failed"):
+                step()
 
 
 @shared_task(name="tradingbot.recover_orders")

@@ -6,12 +6,12 @@ reached the broker is asked again, which is harmless; a cancel that the broker r
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 
 from backend.tradingbot.brokers.answers import (
     BrokerInDoubtError,
@@ -30,6 +30,7 @@ from backend.tradingbot.selectors.lookups import cancels_to_send
 from backend.tradingbot.services import adoption, breakers, journal, shadow
 from backend.tradingbot.services.locks import locked_order
 from backend.tradingbot.services.order_life import transition
+from backend.tradingbot.services.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -133,22 +134,13 @@ def send_wished_cancels(*, clock: Clock) -> int:
 
     One that fails keeps no other waiting; the first error is raised at the end.
     """
-    sent, failed = 0, None
-    for order in cancels_to_send(clock.now() - ASK_AGAIN_AFTER):
-        try:
-            if order.status == Status.PENDING_CANCEL:
-                send_cancel(order, clock=clock)
-            else:
-                cancel_order(order, actor="recovery", clock=clock)
-        except ConflictError:
-            continue  # it ended meanwhile
-        except (OperationalError, InterfaceError):
-            raise
-        except Exception as error:
-            log.exception("cancel_failed", client_order_id=order.client_order_id)
-            failed = failed or error
-            continue
-        sent += 1
-    if failed is not None:
-        raise failed
+    sent = 0
+    with Turns() as turns:
+        for order in cancels_to_send(clock.now() - ASK_AGAIN_AFTER):
+            with turns.each("cancel_failed", client_order_id=order.client_order_id), suppress(ConflictError):
+                if order.status == Status.PENDING_CANCEL:
+                    send_cancel(order, clock=clock)
+                else:
+                    cancel_order(order, actor="recovery", clock=clock)  # or a conflict: it ended meanwhile
+                sent += 1
     return sent

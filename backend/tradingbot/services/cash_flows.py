@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 
 from backend.tradingbot.brokers.answers import BrokerCashFlow, BrokerQueryError
 from backend.tradingbot.brokers.registry import execution_client
@@ -30,6 +30,7 @@ from backend.tradingbot.services import journal
 from backend.tradingbot.services.breakers import lock_breaker
 from backend.tradingbot.services.locks import account_scope, lock_risk
 from backend.tradingbot.services.trading_day import move_start
+from backend.tradingbot.services.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -125,19 +126,14 @@ def _check(activity_id: Any, kind: Any, amount: Any, occurred_at: Any, reason: A
 def read_all(*, clock: Clock) -> int:
     """Book what is new at the broker for each active account; how many were booked. One account that fails keeps no
     other waiting; the first error that nobody thought of is raised at the end."""
-    booked, failed = 0, None
-    for account in Account.objects.filter(active=True):
-        try:
-            booked += read_cash_flows(account, clock=clock)
-        except BrokerQueryError as error:
-            log.warning("cash_flows_unknown", account=account.code, problem=error.message)
-        except (OperationalError, InterfaceError):
-            raise
-        except Exception as error:
-            log.exception("cash_flows_failed", account=account.code)
-            failed = failed or error
-    if failed is not None:
-        raise failed
+    booked = 0
+    with Turns() as turns:
+        for account in Account.objects.filter(active=True):
+            with turns.each("cash_flows_failed", account=account.code):
+                try:
+                    booked += read_cash_flows(account, clock=clock)
+                except BrokerQueryError as error:
+                    log.warning("cash_flows_unknown", account=account.code, problem=error.message)
     return booked
 
 

@@ -37,6 +37,7 @@ from backend.tradingbot.selectors.corporate_actions import on_file
 from backend.tradingbot.services import data_stops
 from backend.tradingbot.services.data_stops import BY_CHECK, BY_TICK, Stopping
 from backend.tradingbot.services.orders import hot_state
+from backend.tradingbot.services.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -71,16 +72,14 @@ def check_market_data(*, clock: Clock) -> list[CheckRun]:
     end.
     """
     runs: list[CheckRun] = []
-    failed: list[Exception] = []
-    for feed in Feed.objects.filter(active=True):
-        if calendar.is_open(clock.now(), feed.session_calendar):
-            runs.append(run_live(feed, clock=clock, failed=failed))
-        for session, phase in due(feed, clock.now()):
-            runs.append(run_full(feed, session, phase, clock=clock, failed=failed))
-    old = clock.now() - KEEP_CLEAN_RUNS
-    CheckRun.objects.filter(kind="live", hard=0, started_at__lt=old).delete()
-    if failed:
-        raise failed[0]
+    with Turns() as turns:
+        for feed in Feed.objects.filter(active=True):
+            if calendar.is_open(clock.now(), feed.session_calendar):
+                runs.append(run_live(feed, clock=clock, turns=turns))
+            for session, phase in due(feed, clock.now()):
+                runs.append(run_full(feed, session, phase, clock=clock, turns=turns))
+        old = clock.now() - KEEP_CLEAN_RUNS
+        CheckRun.objects.filter(kind="live", hard=0, started_at__lt=old).delete()
     return runs
 
 
@@ -101,7 +100,7 @@ def due(feed: Feed, now: datetime) -> list[tuple[date, str]]:
     return [each for each in wanted if each not in done]
 
 
-def run_live(feed: Feed, *, clock: Clock, failed: list[Exception] | None = None) -> CheckRun:
+def run_live(feed: Feed, *, clock: Clock, turns: Turns | None = None) -> CheckRun:
     """The last two hours of bars, the age of every quote, and the silence of the feed; of a second source its bars."""
     now = clock.now()
     opened = stored.session_start(feed, now, 0)
@@ -117,10 +116,10 @@ def run_live(feed: Feed, *, clock: Clock, failed: list[Exception] | None = None)
             _look_at_quotes(found, feed, now)
         return found
 
-    return _record("live", feed, look, clock, failed)
+    return _record("live", feed, look, clock, turns)
 
 
-def run_full(feed: Feed, session: date, phase: str, *, clock: Clock, failed: list[Exception] | None = None) -> CheckRun:
+def run_full(feed: Feed, session: date, phase: str, *, clock: Clock, turns: Turns | None = None) -> CheckRun:
     """Every bar of the last five sessions."""
     now = clock.now()
     since = stored.session_start(feed, now, FULL_SESSIONS)
@@ -132,7 +131,7 @@ def run_full(feed: Feed, session: date, phase: str, *, clock: Clock, failed: lis
             (_compare if feed.second_source else _look_at_bars)(found, feed, interval, begin, now)
         return found
 
-    return _record("full", feed, look, clock, failed, session, phase)
+    return _record("full", feed, look, clock, turns, session, phase)
 
 
 def _day_of(moment: datetime, feed: Feed) -> datetime:
@@ -218,11 +217,11 @@ def _record(
     feed: Feed,
     look: Callable[[], Findings],
     clock: Clock,
-    failed: list[Exception] | None,
+    turns: Turns | None,
     session: date | None = None,
     phase: str = "",
 ) -> CheckRun:
-    """Look, act on what was found, and keep the run; a look that raises is kept as its problem, and in ``failed`` when
+    """Look, act on what was found, and keep the run; a look that raises is kept as its problem, and in ``turns`` when
     nobody thought of it. A database that is gone ends the pass."""
     started, began = clock.now(), perf_counter()
     try:
@@ -234,9 +233,7 @@ def _record(
     except (OperationalError, InterfaceError):
         raise
     except Exception as error:
-        log.exception("check_run_failed", feed=feed.code, kind=kind)
-        if failed is not None:
-            failed.append(error)
+        (turns or Turns()).note(error, "check_run_failed", feed=feed.code, kind=kind)
         found = Findings(problem=f"{type(error).__name__}: {error}")
     hard = sum(1 for verdict in found.verdicts if verdict.severity is Severity.HARD)
     for verdict in found.verdicts:

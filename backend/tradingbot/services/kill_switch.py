@@ -19,6 +19,7 @@ from backend.tradingbot.risk.trading_state import Trading
 from backend.tradingbot.services import cancel_pass, flatten, journal, mass_cancel
 from backend.tradingbot.services.locks import advisory_lock, lock_chain
 from backend.tradingbot.services.trading_states import change_state
+from backend.tradingbot.services.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -89,17 +90,10 @@ def find(token: str) -> KillSwitchRun:
 
 def advance_all(*, clock: Clock) -> None:
     """One pass of every run that is going. One that fails keeps no other waiting; its error is raised at the end."""
-    failed = None
-    for token in KillSwitchRun.objects.filter(finished_at__isnull=True).values_list("token", flat=True):
-        try:
-            advance(token, clock=clock)
-        except (OperationalError, InterfaceError):
-            raise
-        except Exception as error:
-            log.exception("kill_switch_pass_failed", run=token)
-            failed = failed or error
-    if failed is not None:
-        raise failed
+    with Turns() as turns:
+        for token in KillSwitchRun.objects.filter(finished_at__isnull=True).values_list("token", flat=True):
+            with turns.each("kill_switch_pass_failed", run=token):
+                advance(token, clock=clock)
 
 
 def advance(token: str, *, clock: Clock, seconds: float = PASS_SECONDS, settling: bool = True) -> KillSwitchRun:

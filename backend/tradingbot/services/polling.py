@@ -12,7 +12,6 @@ from decimal import Decimal
 
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 
 from backend.tradingbot.brokers.alpaca import AlpacaClient
 from backend.tradingbot.brokers.answers import BrokerFillActivity, BrokerOrder
@@ -26,6 +25,7 @@ from backend.tradingbot.services import adoption, breaks
 from backend.tradingbot.services.booking import find_order, without_booked
 from backend.tradingbot.services.locks import account_scope, locked_order, locked_risk
 from backend.tradingbot.services.order_life import is_news, note_refusal, standing_of
+from backend.tradingbot.services.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -67,20 +67,13 @@ def take_all(account: Account, client: AlpacaClient, fills: list[BrokerFillActiv
     An execution that cannot be booked keeps none of the others waiting: what can be booked is, and then the first error
     is raised, so that the listing is read again.
     """
-    booked: int = 0
-    failed: Exception | None = None
-    for fill in without_booked(account, fills):
-        if failed is not None and find_order(account, fill.broker_order_id) is None:
-            continue  # one question that failed is enough: each may cost a timeout
-        try:
-            booked += adoption.take_execution(account, client, fill, clock=clock)
-        except (OperationalError, InterfaceError):
-            raise
-        except Exception as error:
-            log.warning("execution_not_booked", execution_id=fill.execution_id, problem=str(error))
-            failed = failed or error
-    if failed is not None:
-        raise failed
+    booked = 0
+    with Turns() as turns:
+        for fill in without_booked(account, fills):
+            if turns.failed is not None and find_order(account, fill.broker_order_id) is None:
+                continue  # one question that failed is enough: each may cost a timeout
+            with turns.each("execution_not_booked", execution_id=fill.execution_id):
+                booked += adoption.take_execution(account, client, fill, clock=clock)
     return booked
 
 

@@ -13,7 +13,6 @@ from decimal import Decimal
 
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 
 from backend.tradingbot.brokers.answers import BrokerQueryError
 from backend.tradingbot.brokers.registry import execution_client
@@ -28,6 +27,7 @@ from backend.tradingbot.services.breaks import open_break
 from backend.tradingbot.services.locks import account_scope, locked_risk
 from backend.tradingbot.services.recon_policies import policy_of
 from backend.tradingbot.services.trading_states import set_state
+from backend.tradingbot.services.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -47,19 +47,14 @@ class Standing:
 def compare_all(*, clock: Clock) -> dict[str, list[str]]:
     """Every active account; the symbols that were halted, by account. One that fails is logged, the others go on; the
     first error that nobody thought of is raised at the end."""
-    halted, failed = {}, None
-    for account in Account.objects.filter(active=True).order_by("pk"):
-        try:
-            halted[account.code] = compare_account(account, clock=clock)
-        except TradingbotError as error:
-            log.warning("intraday_unknown", account=account.code, code=error.code, problem=error.message)
-        except (OperationalError, InterfaceError):
-            raise
-        except Exception as error:
-            log.exception("intraday_failed", account=account.code)
-            failed = failed or error
-    if failed is not None:
-        raise failed
+    halted = {}
+    with Turns() as turns:
+        for account in Account.objects.filter(active=True).order_by("pk"):
+            with turns.each("intraday_failed", account=account.code):
+                try:
+                    halted[account.code] = compare_account(account, clock=clock)
+                except TradingbotError as error:
+                    log.warning("intraday_unknown", account=account.code, code=error.code, problem=error.message)
     return halted
 
 

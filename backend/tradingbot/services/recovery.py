@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 
 from backend.tradingbot.brokers.alpaca import AlpacaClient
 from backend.tradingbot.brokers.answers import BrokerOrder
@@ -28,6 +27,7 @@ from backend.tradingbot.services import adoption, breakers, exposures, journal
 from backend.tradingbot.services.locks import account_scope, locked_order
 from backend.tradingbot.services.order_life import record_answer, rereserving, transition
 from backend.tradingbot.services.polling import SKEW, take_all
+from backend.tradingbot.services.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -42,41 +42,29 @@ def recover(*, clock: Clock) -> dict[str, str]:
     client, config = execution_client(settings.TRADINGBOT), settings.TRADINGBOT
     outcomes: dict[str, str] = {}
     missed: list[Order] = []
-    failed: list[Exception] = []
     until = clock.monotonic() + PASS_SECONDS
-    for order in unresolved_orders(clock.now(), config.broker_read_timeout):
-        if clock.monotonic() >= until:
-            break  # the broker is slow: what waits behind this pass is cancels; the next one begins with who is left
-        with tracing.continued(None, order.trace_id or None):  # what becomes of it belongs to the request that sent it
-            outcome = _each(order, partial(_look_up, order, client, clock), failed, clock)
-        if outcome is None:
-            missed.append(order)
-        else:
-            outcomes[order.client_order_id] = outcome
-    outcomes |= _search(missed, client, failed, clock)
-    _tell(failed)
-    return outcomes
+    with Turns() as turns:
+        for order in unresolved_orders(clock.now(), config.broker_read_timeout):
+            if clock.monotonic() >= until:
+                break  # the broker is slow: what waits behind this pass is cancels; the next begins with who is left
+            with tracing.continued(None, order.trace_id or None):  # its fate belongs to the request that sent it
+                outcome = _each(order, partial(_look_up, order, client, clock), turns, clock)
+            if outcome is None:
+                missed.append(order)
+            else:
+                outcomes[order.client_order_id] = outcome
+        return outcomes | _search(missed, client, turns, clock)
 
 
-def _tell(failed: list[Exception]) -> None:
-    """What nobody thought of ends the pass as a failure, once everybody had his turn: so it is counted and alerted."""
-    if failed:
-        raise failed[0]
-
-
-def _each(order: Order, step: Callable[[], T], failed: list[Exception], clock: Clock) -> T | str:
+def _each(order: Order, step: Callable[[], T], turns: Turns, clock: Clock) -> T | str:
     """What ``step`` says of ``order``. One order that cannot be resolved, whatever the reason, must not keep the others
-    waiting: it is asked about again later. A database that is gone ends the pass."""
-    try:
-        return step()
-    except (OperationalError, InterfaceError):
-        raise
-    except TradingbotError as error:
-        return _unknown(order, error, clock)
-    except Exception as error:
-        log.exception("recovery_failed", client_order_id=order.client_order_id)
-        failed.append(error)
-        return _later(order, clock)
+    waiting: it is asked about again later."""
+    with turns.each("recovery_failed", client_order_id=order.client_order_id):
+        try:
+            return step()
+        except TradingbotError as error:
+            return _unknown(order, error, clock)
+    return _later(order, clock)
 
 
 def _look_up(order: Order, client: AlpacaClient, clock: Clock) -> str | None:
@@ -117,7 +105,7 @@ def _later(order: Order, clock: Clock) -> str:
     return str(order.status)
 
 
-def _search(missed: Sequence[Order], client: AlpacaClient, failed: list[Exception], clock: Clock) -> dict[str, str]:
+def _search(missed: Sequence[Order], client: AlpacaClient, turns: Turns, clock: Clock) -> dict[str, str]:
     """What the look-up did not find: the listing since, then the executions since; then it counts as a miss."""
     if not missed:
         return {}
@@ -133,7 +121,7 @@ def _search(missed: Sequence[Order], client: AlpacaClient, failed: list[Exceptio
         found = listed.get(order.client_order_id)
         missing = partial(_miss, order, evidence, clock)
         step = missing if found is None else partial(_found, order, found, client, clock)
-        outcomes[order.client_order_id] = _each(order, step, failed, clock)
+        outcomes[order.client_order_id] = _each(order, step, turns, clock)
     return outcomes
 
 
@@ -187,13 +175,12 @@ def watch(*, clock: Clock) -> dict[str, str]:
     """
     client = execution_client(settings.TRADINGBOT)
     outcomes: dict[str, str] = {}
-    failed: list[Exception] = []
     until = clock.monotonic() + PASS_SECONDS
-    for order in watched_orders(clock.now()):
-        if clock.monotonic() >= until:
-            break
-        outcomes[order.client_order_id] = _each(order, partial(_look_again, order, client, clock), failed, clock)
-    _tell(failed)
+    with Turns() as turns:
+        for order in watched_orders(clock.now()):
+            if clock.monotonic() >= until:
+                break
+            outcomes[order.client_order_id] = _each(order, partial(_look_again, order, client, clock), turns, clock)
     return outcomes
 
 
