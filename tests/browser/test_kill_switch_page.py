@@ -9,7 +9,7 @@ from backend.tradingbot.models import JournalEntry, KillSwitchRun, Order, Positi
 from backend.tradingbot.services import kill_switch
 from tests.browser.browsing import PHONE
 from tests.browser.shots import shot
-from tests.integration.test_kill_switch import hold
+from tests.integration.test_flattening import hold
 
 RESTING = {"type": "limit", "limit_price": "90.00", "qty": "1"}
 
