@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -220,3 +221,35 @@ def test_a_version_is_held_against_the_value_that_it_followed_not_against_a_refu
     assert told[0] == ("50", "40", "-20.0 %", "in_force")
     assert told[1] == ("50", "60,000", "+119,900.0 %", "refused")
     assert "tightened, -20.0 %" in page.text
+
+
+def test_of_the_versions_of_one_limit_only_one_says_that_it_is_in_force(client, row):
+    sign_in(client, "ann", "set_limit")
+    act(client, row, "new_value", value="50", reason="less")
+    act(client, row, "new_value", value="60000", reason="much more")  # waits for a second person
+    act(client, row, "new_value", value="40", reason="less again")
+    page = client.get(reverse("admin:tradingbot_limitversion_change", args=[row.pk]))
+    told = [re.sub("<[^>]*>", "", line["state"]).strip() for line in page.context["history"]]
+    assert told == ["in force", "refused", "replaced", "replaced"]
+    lines = client.get(reverse("admin:tradingbot_limitversion_changelist"), {"kind__exact": row.kind}).text
+    assert sorted(re.findall(r">\s*(in force|replaced)\s*<", lines)) == ["in force", "replaced", "replaced"]
+
+
+def test_a_version_of_tomorrow_is_planned_and_replaces_nothing_yet(client, row):
+    LimitVersion.objects.create(
+        scope=row.scope,
+        kind=row.kind,
+        version=2,
+        value=5,
+        effective_from=datetime.now(UTC) + timedelta(days=1),
+        state="in_force",
+        loosens=False,
+        set_by="x",
+        reason="from tomorrow on",
+        set_at=datetime.now(UTC),
+        build_id="b",
+    )
+    sign_in(client, "ann")
+    page = client.get(reverse("admin:tradingbot_limitversion_change", args=[row.pk]))
+    told = [re.sub("<[^>]*>", "", line["state"]).strip() for line in page.context["history"]]
+    assert told == ["planned", "in force"]

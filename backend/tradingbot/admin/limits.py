@@ -13,6 +13,7 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminTextInputWidget
@@ -99,7 +100,12 @@ class LimitVersionAdmin(EvidenceAdmin):
 
     @display(description="State", ordering="state")
     def badge(self, row: LimitVersion) -> SafeString:
-        return label(row.state.replace("_", " "), STATES.get(row.state, ""))
+        """As it is now: of the versions of one limit that were ever in force, one is, the newest that is effective."""
+        if row.state != "in_force":
+            return label(row.state, STATES.get(row.state, ""))
+        if row.replaced:  # type: ignore[attr-defined]
+            return label("replaced", "")
+        return label("planned", "") if row.effective_from > timezone.now() else label("in force", STATES["in_force"])
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import Exists, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Now
 
 from backend.tradingbot.models import LimitVersion
 
@@ -25,11 +26,14 @@ def limits_in_force(
 
 def with_followed(versions: QuerySet[LimitVersion]) -> QuerySet[LimitVersion]:
     """``versions``, each with ``followed``: the value in force that it came after; None where there was none, or where
-    that took the limit away. A version that was refused or still waits was never a value."""
-    earlier = LimitVersion.objects.filter(
-        scope=OuterRef("scope"), kind=OuterRef("kind"), version__lt=OuterRef("version"), state="in_force"
+    that took the limit away. A version that was refused or still waits was never a value. And with ``replaced``:
+    whether a later one is effective by now."""
+    same = LimitVersion.objects.filter(scope=OuterRef("scope"), kind=OuterRef("kind"), state="in_force")
+    earlier = same.filter(version__lt=OuterRef("version"))
+    later = same.filter(version__gt=OuterRef("version"), effective_from__lte=Now())
+    return versions.annotate(
+        followed=Subquery(earlier.order_by("-version").values("value")[:1]), replaced=Exists(later)
     )
-    return versions.annotate(followed=Subquery(earlier.order_by("-version").values("value")[:1]))
 
 
 def limit_version(version_id: int) -> LimitVersion:
