@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from typing import Any
 import requests
 from rich.console import Console
 
-from ops import servers
+from ops import processes, servers
 from ops.feed import demo_env
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,19 +142,12 @@ def open_stage(console: Console) -> Iterator[Stage]:
         environment = {**os.environ, "STATE_DIR": folder, "PORT": str(servers.free_port()), "PAPER_FAULTS": "1"}
         for name in ("DATABASE_URL", "REDIS_URL", "BROKER", "FEED"):
             environment.pop(name, None)
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "ops/stack.py")],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        command = [sys.executable, str(ROOT / "ops/stack.py")]
+        process = processes.spawn(command, cwd=ROOT, env=environment, output=subprocess.PIPE)
         try:
             yield _when_ready(process, state, console)
         finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            processes.stop(process, grace_seconds=60.0)
 
 
 def _when_ready(process: subprocess.Popen[str], state: Path, console: Console) -> Stage:

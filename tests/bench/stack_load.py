@@ -7,7 +7,6 @@ one run. Nothing but 127.0.0.1 is spoken to, and a run ends after its seconds.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from statistics import median
 
 import requests
 
-from ops import servers
+from ops import processes, servers
 from ops.feed import demo_env
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,7 +82,7 @@ def stack(**settings: str) -> Iterator[RunningStack]:
         for name in ("DATABASE_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE"):
             environment.pop(name, None)
         log = (state / "log").open("w+")
-        process = subprocess.Popen([sys.executable, "ops/stack.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+        process = processes.spawn([sys.executable, "ops/stack.py"], cwd=ROOT, env=environment, output=log)
         try:
             deadline = time.monotonic() + READY_SECONDS
             while "The stack is ready" not in (state / "log").read_text():
@@ -92,8 +91,7 @@ def stack(**settings: str) -> Iterator[RunningStack]:
                 time.sleep(0.2)
             yield RunningStack(f"http://127.0.0.1:{port}", state, demo_env(state / "demo.env"))
         finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            processes.stop(process, grace_seconds=60.0)
             log.close()
 
 
