@@ -71,7 +71,7 @@ def settle_blocks(row: RiskRow, session: date, *, actor: str, now: datetime) -> 
         word = "break" if len(kinds) == 1 else "breaks"
         block = place(row, session, f"{len(kinds)} open {word}: {counted}", actor=RECONCILIATION, now=now)
         _carry_waiver(block, now)
-        _end_waiver(row, block, breaks, actor=actor, now=now)
+        _end_waiver(row, block, breaks, actor, now)
         return True
     for block in _own(row.account).filter(session__lte=session):
         _lift(row, block, "nothing blocks any more", actor=actor, now=now)
@@ -103,9 +103,7 @@ def _waived(found: Break) -> tuple[str, str]:
     return str(found.pk), found.digest or digest(found.difference)
 
 
-def _end_waiver(
-    row: RiskRow, block: ReconciliationBlock, breaks: list[Break], *, actor: str, now: datetime
-) -> None:  # fmt: skip
+def _end_waiver(row: RiskRow, block: ReconciliationBlock, breaks: list[Break], actor: str, now: datetime) -> None:
     """Whoever waived it knew of other breaks than stand now: the word does not hold for these."""
     if block.waived_until is None or block.waived_until <= now:
         return

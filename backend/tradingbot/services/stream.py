@@ -48,9 +48,7 @@ def listen(stop: threading.Event, *, clock: Clock, rest: Callable[[float], Any] 
             pause = SHORTEST_PAUSE if isinstance(error, StreamLostError) and error.details.get("heard") else pause
             log.warning("stream_paused", code=error.code, problem=error.message)
             _tell("waiting", error.message, clock)
-        except (
-            Exception
-        ) as error:  # polling goes on without this leg; a process that ends again and again ends the house
+        except Exception as error:  # polling goes on; a process that ends again and again would end the house
             log.exception("stream_failed")
             _tell("waiting", f"unexpected {type(error).__name__}, see the log", clock)
         if not stop.is_set():
