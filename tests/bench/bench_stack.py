@@ -11,7 +11,8 @@ from statistics import median
 import requests
 
 from tests.bench.measuring import Figure
-from tests.bench.stack_load import load, stack, tick
+from tests.bench.scrape import scraping
+from tests.bench.stack_load import load, quantile, stack, tick
 
 WORKERS = (1, 2, 4)
 WARM_SECONDS, SECONDS = 3.0, 15.0
@@ -49,13 +50,11 @@ def bench_metrics() -> Iterator[Figure]:
         running.manage("shell", "-c", WIDEN)
         tick(running, requests.Session(), MANY)
         load(running, WARM_SECONDS, MANY)
-        seen = load(running, SECONDS, MANY, rate=RATE)
-        idle = []
-        for _ in range(20):
-            idle.append(requests.get(f"{running.url}/metrics", timeout=30).elapsed.total_seconds())
-    yield Figure("/metrics at 200 symbols: series", float(seen.series), "", 1)
-    yield Figure(
-        f"/metrics at 200 symbols, {RATE:.0f} orders/s: median", median(seen.scrapes) * 1e3, "ms", len(seen.scrapes)
-    )
-    yield Figure(f"/metrics at 200 symbols, {RATE:.0f} orders/s: p99", seen.quantile(seen.scrapes, 0.99) * 1e3, "ms", 1)
-    yield Figure("/metrics at 200 symbols, idle: median", median(idle) * 1e3, "ms", len(idle))
+        with scraping(running.url, SECONDS) as busy:
+            load(running, SECONDS, MANY, rate=RATE)
+        with scraping(running.url, SECONDS) as idle:
+            pass
+    yield Figure("/metrics at 200 symbols: series", float(busy.series), "", 1)
+    for name, scrapes in ((f"{RATE:.0f} orders/s", busy.seconds), ("idle", idle.seconds)):
+        yield Figure(f"/metrics at 200 symbols, {name}: median", median(scrapes) * 1e3, "ms", len(scrapes))
+        yield Figure(f"/metrics at 200 symbols, {name}: p90", quantile(scrapes, 0.9) * 1e3, "ms", len(scrapes))

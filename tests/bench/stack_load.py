@@ -32,24 +32,23 @@ CLIENTS = 8
 
 @dataclass
 class Seen:
-    """What the clients saw: the seconds of each answered order, the statuses, and the scrapes of /metrics."""
+    """What the clients saw: the seconds of each answered order, and the statuses."""
 
     seconds: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
-    scrapes: list[float] = field(default_factory=list)
-    series: int = 0
     lasted: float = 0.0
-
-    def quantile(self, of: Sequence[float], share: float) -> float:
-        ordered = sorted(of)
-        return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else float("nan")
 
     def as_figures(self) -> dict[str, float]:
         return {
             "orders_per_second": len(self.seconds) / self.lasted,
             "p50_ms": median(self.seconds) * 1e3,
-            "p99_ms": self.quantile(self.seconds, 0.99) * 1e3,
+            "p99_ms": quantile(self.seconds, 0.99) * 1e3,
         }
+
+
+def quantile(of: Sequence[float], share: float) -> float:
+    ordered = sorted(of)
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else float("nan")
 
 
 @dataclass
@@ -102,7 +101,7 @@ def tick(running: RunningStack, session: requests.Session, symbols: Sequence[str
 
 
 def load(running: RunningStack, seconds: float, symbols: Sequence[str], rate: float = 0.0) -> Seen:
-    """CLIENTS post orders for ``seconds``, each with an id of its own; ticks and scrapes go on beside.
+    """CLIENTS post orders for ``seconds``, each with an id of its own; ticks go on beside.
 
     ``rate`` is how many orders a second they post together at most; 0 is as fast as they are answered.
     """
@@ -126,18 +125,14 @@ def load(running: RunningStack, seconds: float, symbols: Sequence[str], rate: fl
             seen.seconds += mine
             seen.statuses += statuses
 
-    def watch() -> None:
+    def feed() -> None:
         session = requests.Session()
         while time.monotonic() < end:
-            sent = time.perf_counter()
-            text = session.get(f"{running.url}/metrics", timeout=30).text
-            seen.scrapes.append(time.perf_counter() - sent)
-            seen.series = sum(1 for line in text.splitlines() if line and not line.startswith("#"))
             tick(running, session, symbols)
             time.sleep(0.5)
 
     threads = [threading.Thread(target=trade, args=(number,)) for number in range(CLIENTS)]
-    threads.append(threading.Thread(target=watch))
+    threads.append(threading.Thread(target=feed))
     for thread in threads:
         thread.start()
     for thread in threads:

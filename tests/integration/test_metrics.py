@@ -8,10 +8,15 @@ from typing import Any
 import pytest
 import requests
 from django.conf import settings as django_settings
+from django.db import connection, connections
+from django.db.models import F, IntegerField
+from django.db.models.functions import Cast
+from django.test.utils import CaptureQueriesContext
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from backend.tradingbot.brokers.alpaca_transport import operation
+from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.core.values import Severity
 from backend.tradingbot.data.checks import CATALOGUE
 from backend.tradingbot.infra.metrics import update_prometheus_metrics
@@ -20,9 +25,12 @@ from backend.tradingbot.risk.circuit_breaker import BAD_EQUITY, DRAWDOWN, ERROR_
 from backend.tradingbot.risk.exposure import DELTA
 from backend.tradingbot.risk.gates import GATES
 from backend.tradingbot.selectors import metrics as selectors
+from backend.tradingbot.selectors import metrics_state
+from backend.tradingbot.selectors.section import gauge, section
 from backend.tradingbot.services.breakers import BAD_STATE
 from backend.tradingbot.services.scraping import begin_at_zero
 from backend.tradingbot.services.volatility import TRIP_REASON
+from ops.servers import free_port
 from tests.integration.conftest import Gateway
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -78,9 +86,10 @@ def test_what_a_machine_trips_for_is_told_by_its_name_and_not_as_a_persons_doing
     assert selectors.cause("because I say so") == "manual"
 
 
-def test_a_part_of_the_state_that_cannot_be_read_is_named_and_the_rest_still_told(
+def test_a_part_of_the_state_that_cannot_be_told_is_named_and_the_rest_still_told(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    @section()
     def breaks(now: Any) -> Any:
         raise RuntimeError("no answer")
 
@@ -89,6 +98,43 @@ def test_a_part_of_the_state_that_cannot_be_read_is_named_and_the_rest_still_tol
     assert value(families, "tradingbot_scrape_failed", section="breaks") == 1
     assert value(families, "tradingbot_scrape_failed", section="breakers") == 0
     assert "tradingbot_breaker_open" in families
+
+
+def test_a_question_that_the_database_cannot_answer_costs_its_section_alone(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @section(rows=lambda: Breaker.objects.annotate(wrong=Cast(F("scope"), IntegerField())).values("wrong"))
+    def breaks(now: Any, rows: Any) -> Any:
+        yield gauge("never_told", "", [], [([], len(rows))])
+
+    monkeypatch.setattr(selectors, "SECTIONS", [breaks, selectors.breakers, metrics_state.queue])
+    families = scrape(gateway)
+    failed = {sample.labels["section"]: sample.value for sample in families["tradingbot_scrape_failed"]}
+    assert failed == {"breaks": 1, "breakers": 0, "queue": 0}
+    assert {"tradingbot_breaker_open", "tradingbot_queue_depth"} <= set(families)
+    assert "tradingbot_never_told" not in families
+
+
+def test_without_a_database_every_part_of_its_state_is_named_and_the_rest_told(settings: Any) -> None:
+    dead = connections.create_connection("default")
+    dead.settings_dict = {**dead.settings_dict, "HOST": "127.0.0.1", "PORT": str(free_port())}
+    mine, connections["default"] = connections["default"], dead
+    try:
+        told = {family.name: family.samples for family in selectors.StateCollector(SYSTEM_CLOCK).collect()}
+    finally:
+        connections["default"] = mine
+    failed = {sample.labels["section"] for sample in told["tradingbot_scrape_failed"] if sample.value}
+    assert failed == {part.name for part in selectors.SECTIONS if part.questions}
+    assert {"tradingbot_build", "tradingbot_queue_depth"} <= set(told)
+
+
+def test_the_whole_state_is_one_statement(gateway: Gateway) -> None:
+    """A scrape waits for the database once, whatever else the machine does, and tells of one moment."""
+    Account.objects.create(code="other", name="other", broker_account="B-OTHER")
+    with CaptureQueriesContext(connection) as asked:
+        told = list(selectors.StateCollector(SYSTEM_CLOCK).collect())
+    assert len(asked) == 1
+    assert len(told) > 30
 
 
 def test_without_a_key_there_are_no_metrics_unless_they_are_public(gateway: Gateway, settings: Any) -> None:

@@ -11,17 +11,23 @@ from django.db.models.functions import Now
 from backend.tradingbot.models import LimitVersion
 
 
+def in_force(now: datetime | Now) -> QuerySet[LimitVersion]:
+    """The version of every limit that is in force at ``now``, by scope and kind; without a value where it was taken
+    away."""
+    rows = LimitVersion.objects.filter(state="in_force", effective_from__lte=now)
+    return rows.order_by("scope", "kind", "-version").distinct("scope", "kind")
+
+
 def limits_in_force(
     scopes: Iterable[str] | None, now: datetime, kinds: Iterable[str] | None = None
 ) -> list[LimitVersion]:
     """The version in force of every limit, by scope and kind; those of ``scopes`` and ``kinds`` only when given."""
-    rows = LimitVersion.objects.filter(state="in_force", effective_from__lte=now)
+    rows = in_force(now)
     if scopes is not None:
         rows = rows.filter(scope__in=list(scopes))
     if kinds is not None:
         rows = rows.filter(kind__in=list(kinds))
-    newest = rows.order_by("scope", "kind", "-version").distinct("scope", "kind")
-    return [row for row in newest if row.value is not None]
+    return [row for row in rows if row.value is not None]
 
 
 def with_followed(versions: QuerySet[LimitVersion]) -> QuerySet[LimitVersion]:
