@@ -57,11 +57,6 @@ NOTIFICATION_SECONDS = Histogram(
     ["channel"],
     buckets=(0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0),
 )
-LIBRARY_TICKS = Counter("tradingbot_library_ticks", "Ticks seen by a process that uses the plain modules.")
-LIBRARY_STALENESS = Histogram(
-    "tradingbot_library_staleness_seconds", "Age of the newest tick when a plain process looked.", buckets=SECONDS
-)
-LIBRARY_OPEN = Counter("tradingbot_library_circuit_open", "Ticks at which a plain process found its breaker open.")
 
 
 class GateWatch:
@@ -112,8 +107,10 @@ def update_prometheus_metrics(
     """
     if ticks < 0:
         raise ValueError(f"ticks must not be negative, not {ticks!r}")
-    LIBRARY_TICKS.inc(ticks)
+    from backend.tradingbot.infra import library_metrics as counted  # made at the first tick: see there
+
+    counted.TICKS.inc(ticks)
     if staleness_sec is not None:
-        LIBRARY_STALENESS.observe(staleness_sec)
+        counted.STALENESS.observe(staleness_sec)
     if circuit_open:
-        LIBRARY_OPEN.inc()
+        counted.CIRCUIT_OPEN.inc()
