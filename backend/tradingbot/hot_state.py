@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 import redis
+from django.conf import settings
 
 from backend.tradingbot.core.errors import UnavailableError
 from backend.tradingbot.risk.gates import Quote
@@ -123,6 +124,12 @@ def _client(url: str, timeout: float) -> redis.Redis:
     )
 
 
+def hot_state() -> HotState:
+    """The store of this installation."""
+    config = settings.TRADINGBOT
+    return HotState(config.redis_url.get_secret_value(), config.store_timeout_seconds)
+
+
 class HotState:
     """Ticks by symbol in the store at ``url``; every call is bounded by ``timeout`` seconds."""
 
@@ -213,6 +220,17 @@ class HotState:
         mapping = {f"tick:{symbol}": json.dumps(row) for symbol, row in ticks}
         if mapping:
             self._call(lambda: self._redis.mset(mapping))
+
+    def waiting(self, queues: Sequence[str]) -> dict[str, int]:
+        """How many tasks wait in each of ``queues``, in one round trip. Raises UnavailableError."""
+
+        def count() -> Any:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for name in queues:
+                    pipe.llen(name)
+                return pipe.execute()
+
+        return dict(zip(queues, self._call(count), strict=True))
 
     def note_key_use(self, key_id: int, at: str) -> None:
         """Remember when a key was last seen, until ``take_key_uses``."""

@@ -130,9 +130,9 @@ class Gateway:
 
 @pytest.fixture
 def gateway(live_server: Any, broker: Broker) -> Gateway:
+    from backend.tradingbot.hot_state import hot_state
     from backend.tradingbot.services.accounts import create_account, create_strategy
     from backend.tradingbot.services.keys import create_key
-    from backend.tradingbot.services.orders import hot_state
 
     hot_state()._redis.flushdb()  # each test begins with prices of its own
     symbols = ["AAPL", "MSFT"]

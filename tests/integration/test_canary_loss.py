@@ -11,11 +11,11 @@ from django.db import connection
 
 from backend.tradingbot.core.clock import FixedClock
 from backend.tradingbot.data.calendar import session_date
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import Account, CanaryDay, Execution, StrategyBuild
 from backend.tradingbot.services import mode_watch
 from backend.tradingbot.services.canary_loss import measure_losses
 from backend.tradingbot.services.fills import poll_account
-from backend.tradingbot.services.orders import hot_state
 from tests.integration.conftest import Broker, Gateway
 from tests.integration.test_modes import set_mode
 

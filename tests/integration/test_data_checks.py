@@ -14,13 +14,13 @@ from backend.tradingbot.core.errors import InvalidInputError
 from backend.tradingbot.data import calendar
 from backend.tradingbot.data.bar_files import Reading
 from backend.tradingbot.data.frames import VALUES
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import BarConflict, CheckRun, DataStop, Feed, JournalEntry, Quarantine
 from backend.tradingbot.services import bar_cache, bar_files, data_checks
 from backend.tradingbot.services.accounts import ensure_firm
 from backend.tradingbot.services.bars import post_bars
 from backend.tradingbot.services.data_stops import release_symbol
 from backend.tradingbot.services.feeds import declare_feed
-from backend.tradingbot.services.orders import hot_state
 from tests.property.market_data_samples import changed, clean_bars
 
 pytestmark = pytest.mark.django_db

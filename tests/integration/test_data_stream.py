@@ -14,11 +14,11 @@ from websockets.sync.server import serve
 
 from backend.tradingbot.brokers.alpaca_data import Heard, StreamRefusedError
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import Bar
 from backend.tradingbot.services import data_stream
 from backend.tradingbot.services.accounts import ensure_firm
 from backend.tradingbot.services.feeds import declare_feed
-from backend.tradingbot.services.orders import hot_state
 
 
 def heard(*messages):

@@ -13,12 +13,12 @@ from django.core.management import call_command
 from rich.console import Console
 
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import Account, Order
 from backend.tradingbot.risk.gates import GATES
 from backend.tradingbot.risk.snapshot import MarketSession
 from backend.tradingbot.selectors.replays import replayed
 from backend.tradingbot.services import fills
-from backend.tradingbot.services.orders import hot_state
 from ops.demo import gates, orders
 from ops.demo.stage import Stage
 from ops.feed import demo_env

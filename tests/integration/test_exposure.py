@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, SystemClock
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import (
     Account,
     AccountExposure,
@@ -20,7 +21,6 @@ from backend.tradingbot.models import (
 )
 from backend.tradingbot.services import fills
 from backend.tradingbot.services.limits import set_limit
-from backend.tradingbot.services.orders import hot_state
 from backend.tradingbot.services.revaluation import revalue, unproven, unproven_headroom
 from backend.tradingbot.services.volatility import observe_volatility
 

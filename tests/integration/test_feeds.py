@@ -8,12 +8,11 @@ from django.db import IntegrityError, transaction
 
 from backend.tradingbot.core.clock import FixedClock
 from backend.tradingbot.core.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
-from backend.tradingbot.hot_state import HotState
+from backend.tradingbot.hot_state import HotState, hot_state
 from backend.tradingbot.models import Breaker, BreakerEvent, Feed, JournalEntry, Order, Position, RiskRow
 from backend.tradingbot.services import breakers, feeds, marking
 from backend.tradingbot.services.accounts import create_account, create_strategy
 from backend.tradingbot.services.feeds import change_feed, declare_feed
-from backend.tradingbot.services.orders import hot_state
 
 pytestmark = pytest.mark.django_db(transaction=False)
 SCOPE = "account:fed"

@@ -6,11 +6,11 @@ from decimal import Decimal
 import pytest
 
 from backend.tradingbot.core.clock import FixedClock
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import Account, Breaker, BreakerEvent, JournalEntry, Position, RiskRow
 from backend.tradingbot.services import journal, marking
 from backend.tradingbot.services.accounts import create_account
 from backend.tradingbot.services.cash_flows import record_cash_flow
-from backend.tradingbot.services.orders import hot_state
 
 pytestmark = pytest.mark.django_db(transaction=False)
 

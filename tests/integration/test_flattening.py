@@ -11,6 +11,7 @@ import requests
 from django.db import connection
 
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, FixedClock
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import (
     Account,
     KillSwitchRun,
@@ -18,7 +19,6 @@ from backend.tradingbot.models import (
     Position,
 )
 from backend.tradingbot.services import fills, journal, kill_switch
-from backend.tradingbot.services.orders import hot_state
 from backend.tradingbot.tasks import advance_kill_switch
 from tests.integration.conftest import BROKER_HEADERS
 from tests.integration.kill_switch import RESTING, finish, pull

@@ -14,12 +14,12 @@ from decimal import Decimal
 import pytest
 
 from backend.tradingbot.data.calendar import sessions_between
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import Affirmation, Break, BreakEvent, ReconRun
 from backend.tradingbot.ops.statements import StatementError
 from backend.tradingbot.selectors.blocks import open_blocks
 from backend.tradingbot.services import break_workflow as work
 from backend.tradingbot.services import journal
-from backend.tradingbot.services.orders import hot_state
 from tests.integration.market_broker import SYMBOLS, Market
 from tests.integration.market_faults import BOOKS_SPOILED, FAULTS, Planted, unexplained
 from tests.integration.recon_house import D

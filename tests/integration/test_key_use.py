@@ -11,10 +11,10 @@ from rest_framework.test import APIRequestFactory
 
 from backend.tradingbot.api.authentication import ApiKeyAuthentication
 from backend.tradingbot.core.clock import FixedClock
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import ApiKey
 from backend.tradingbot.services import key_use
 from backend.tradingbot.services.keys import create_key
-from backend.tradingbot.services.orders import hot_state
 
 pytestmark = pytest.mark.django_db
 

@@ -14,12 +14,12 @@ from django.urls import reverse
 from backend.tradingbot.core.clock import FixedClock
 from backend.tradingbot.data import calendar
 from backend.tradingbot.data.bar_files import Reading
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import Bar, BarConflict, CheckRun, DataStop, JournalEntry, Quarantine
 from backend.tradingbot.services import bar_files
 from backend.tradingbot.services.accounts import ensure_firm
 from backend.tradingbot.services.bars import post_bars
 from backend.tradingbot.services.feeds import declare_feed
-from backend.tradingbot.services.orders import hot_state
 from tests.property.market_data_samples import changed, clean_bars
 
 pytestmark = pytest.mark.django_db

@@ -7,10 +7,11 @@ import pytest
 
 from backend.tradingbot.core.clock import FixedClock
 from backend.tradingbot.core.values import OrderIntent, OrderType, Side, TimeInForce
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import Breaker, BreakerEvent, Position, RiskRow
 from backend.tradingbot.services.accounts import create_account, create_strategy
 from backend.tradingbot.services.marking import mark_account, mark_holders
-from backend.tradingbot.services.orders import check_order, hot_state
+from backend.tradingbot.services.orders import check_order
 
 pytestmark = pytest.mark.django_db(transaction=False)
 SCOPE = "account:marked"

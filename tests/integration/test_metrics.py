@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,10 +21,19 @@ from backend.tradingbot.brokers.alpaca_transport import operation
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.core.values import Severity
 from backend.tradingbot.data.checks import CATALOGUE
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.infra.metrics import update_prometheus_metrics
-from backend.tradingbot.models import Account, AccountExposure, Breaker
+from backend.tradingbot.models import (
+    Account,
+    AccountExposure,
+    Breaker,
+    Feed,
+    NameExposure,
+    Position,
+    SharedHeadroom,
+)  # fmt: skip
 from backend.tradingbot.risk.circuit_breaker import BAD_EQUITY, DRAWDOWN, ERROR_RATE, REALIZED_LOSS, STALE_DATA
-from backend.tradingbot.risk.exposure import DELTA
+from backend.tradingbot.risk.exposure import DELTA, MEASURES, VEGA
 from backend.tradingbot.risk.gates import GATES
 from backend.tradingbot.selectors import metrics as selectors
 from backend.tradingbot.selectors import metrics_state
@@ -63,7 +74,8 @@ def test_an_accepted_and_a_denied_order_are_counted_under_their_outcome_and_gate
 
     assert grown("tradingbot_orders", outcome="accepted", strategy="mean") == 1
     assert grown("tradingbot_orders", outcome="denied") == 1
-    assert grown("tradingbot_denials", gate="restricted_symbol", code="symbol_not_allowed") == 1
+    refused = {"gate": "restricted_symbol", "code": "symbol_not_allowed", "strategy": "mean", "mode": "live"}
+    assert grown("tradingbot_denials", **refused) == 1
     assert grown("tradingbot_broker_calls", operation="POST /orders", outcome="ok") == 1
 
 
@@ -84,6 +96,13 @@ def test_an_open_breaker_is_a_series_with_a_bounded_reason(gateway: Gateway) -> 
 def test_what_a_machine_trips_for_is_told_by_its_name_and_not_as_a_persons_doing(reason: str) -> None:
     assert selectors.cause(f"{reason}-0.061") == reason
     assert selectors.cause("because I say so") == "manual"
+
+
+def test_every_cause_that_a_machine_gives_has_its_word_in_the_runbook() -> None:
+    page = (Path(__file__).resolve().parents[2] / "ops/runbooks/circuit-breaker-open.md").read_text()
+    table = page[page.index("| Cause |") : page.index("## Do this")]
+    assert selectors.cause("fill-of-canceled") == "fill-of-ended"
+    assert [word for word in (*selectors.CAUSES.values(), "manual") if f"`{word}`" not in table] == []
 
 
 def test_a_part_of_the_state_that_cannot_be_told_is_named_and_the_rest_still_told(
@@ -185,6 +204,56 @@ def test_a_limit_of_zero_that_is_used_is_beyond_its_limit(gateway: Gateway) -> N
     both = {"scope": "account:main", "measure": "delta"}
     assert value(families, "tradingbot_limit_utilisation", **both, side="long") == float("inf")
     assert value(families, "tradingbot_limit_utilisation", **both, side="short") == 0
+
+
+def test_exposure_is_told_on_every_side_limited_or_not_and_a_symbol_only_where_it_has_a_limit(gateway: Gateway) -> None:
+    for scope in ("symbol:AAPL", "symbol:MSFT", "strategy:mean/symbol:AAPL", "strategy:mean"):
+        SharedHeadroom.objects.update_or_create(scope=scope, defaults={"reserved": 5})
+    capped = {"scope": "symbol:MSFT", "kind": "gross_exposure_max", "value": "10", "reason": "a test"}
+    assert gateway.call("POST", "limits", capped, gateway.risk).status_code in (200, 201)
+    families = scrape(gateway)
+    told = [sample.labels for sample in families["tradingbot_exposure"]]
+    assert {label["scope"] for label in told} >= {"account:main", "strategy:mean", "symbol:MSFT"}
+    assert not {label["scope"] for label in told} & {"symbol:AAPL", "strategy:mean/symbol:AAPL"}
+    sides = {(label["measure"], label["side"]) for label in told if label["scope"] == "account:main"}
+    both = {(measure, side) for measure in ("net", "delta", "gamma", "vega", "beta") for side in ("long", "short")}
+    assert both | {("theta", "decay"), ("gross", "both")} <= sides
+    assert value(families, "tradingbot_limit_utilisation", scope="symbol:MSFT", measure="gross") == 0.5
+
+
+def test_the_worst_name_is_told_against_the_tightest_limit_for_any_name(gateway: Gateway) -> None:
+    """A name can be at its limit while the book is nowhere near its own."""
+    for scope, bound in (("account:main", "50"), ("firm", "40")):
+        one = {"scope": scope, "kind": "name_vega_max", "value": bound, "reason": "a test"}
+        assert gateway.call("POST", "limits", one, gateway.risk).status_code in (200, 201)
+    account = Account.objects.get(code="main")
+    for symbol, low, high in (("AAPL", -36, 10), ("MSFT", -4, 30), ("SPY", 0, 0)):
+        sums = {"low": [Decimal(0)] * len(MEASURES), "high": [Decimal(0)] * len(MEASURES)}
+        sums["low"][VEGA], sums["high"][VEGA] = Decimal(low), Decimal(high)
+        NameExposure.objects.update_or_create(account=account, symbol=symbol, defaults=sums)
+    families = scrape(gateway)
+    worst = {"scope": "account:main", "measure": "name_vega"}
+    told = {side: value(families, "tradingbot_exposure", **worst, side=side) for side in ("long", "short")}
+    assert told == {"long": 30, "short": 36}
+    assert value(families, "tradingbot_limit", **worst, side="short") == 40
+    assert value(families, "tradingbot_limit_utilisation", **worst, side="short") == 0.9
+    assert value(families, "tradingbot_limit_utilisation", **worst, side="long") == 0.75
+
+
+def test_the_oldest_tick_is_told_by_what_the_symbol_is_to_the_desk(gateway: Gateway) -> None:
+    gateway.tick()
+    assert gateway.order("open").status_code == 201
+    Position.objects.create(account=Account.objects.get(code="main"), symbol="HELD", qty=1)
+    now, seen = SYSTEM_CLOCK.now(), {"HELD": 7, "AAPL": 5, "SEEN": 3}
+    Feed.objects.create(
+        code="us", symbols=[*seen, "NEVER"], max_silence_seconds=30, watched_since=now - timedelta(seconds=100)
+    )
+    for symbol, seconds in seen.items():
+        at = (now - timedelta(seconds=seconds)).isoformat()
+        hot_state().store([(symbol, {"price": "1", "bid": "1", "ask": "1", "as_of": at})])
+    (family,) = metrics_state.symbols(now)
+    told = {sample.labels["group"]: sample.value for sample in family.samples}
+    assert told == {"held": 7, "ordered": 5, "watched": 100}  # one that was never heard counts from the watch on
 
 
 def test_a_breaker_that_was_never_evaluated_is_older_than_any_limit_and_one_switched_off_is_not_told(

@@ -70,7 +70,7 @@ def test_old_or_missing_market_data_denies_and_is_kept(gateway, broker, age, cod
     if age:
         gateway.tick(at=(datetime.now(UTC) - timedelta(seconds=age)).isoformat())
     else:
-        from backend.tradingbot.services.orders import hot_state
+        from backend.tradingbot.hot_state import hot_state
 
         hot_state()._redis.flushdb()
     answer = gateway.order("a", symbol=symbol)

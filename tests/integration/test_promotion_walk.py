@@ -17,6 +17,7 @@ import requests
 from django.db import connection
 
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, FixedClock
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import (
     Break,
     Breaker,
@@ -32,7 +33,6 @@ from backend.tradingbot.services import breakers, mode_watch, promotion_bars
 from backend.tradingbot.services.breaks import open_break
 from backend.tradingbot.services.keys import create_key
 from backend.tradingbot.services.locks import account_scope, locked_risk
-from backend.tradingbot.services.orders import hot_state
 from tests.integration.conftest import Broker, Gateway
 from tests.integration.test_modes import book_fills, meet
 

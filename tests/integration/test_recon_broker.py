@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from backend.tradingbot.brokers.registry import execution_client
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, FixedClock
 from backend.tradingbot.data.calendar import ROUND_THE_CLOCK, session_date
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import (
     Account,
     BookEntry,
@@ -29,7 +30,6 @@ from backend.tradingbot.services import recon, recon_intraday
 from backend.tradingbot.services.accounts import create_account, create_strategy
 from backend.tradingbot.services.fills import poll_account
 from backend.tradingbot.services.keys import create_key
-from backend.tradingbot.services.orders import hot_state
 from backend.tradingbot.services.recon_policies import set_policy
 from tests.integration.conftest import MAY_HAMMER, Gateway
 

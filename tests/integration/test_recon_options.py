@@ -6,9 +6,9 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import Account
 from backend.tradingbot.risk.greeks import black_scholes
-from backend.tradingbot.services.orders import hot_state
 from tests.integration.market_broker import Market
 from tests.integration.recon_house import D
 

@@ -15,6 +15,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import (
     Account,
     Breaker,
@@ -29,7 +30,6 @@ from backend.tradingbot.risk.limits import KINDS
 from backend.tradingbot.selectors.replays import replayed
 from backend.tradingbot.services import breakers
 from backend.tradingbot.services.limits import set_limit
-from backend.tradingbot.services.orders import hot_state
 from backend.tradingbot.services.revaluation import revalue
 
 pytestmark = pytest.mark.django_db(transaction=True)

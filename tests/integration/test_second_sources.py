@@ -14,6 +14,7 @@ from backend.tradingbot.core.clock import FixedClock
 from backend.tradingbot.core.errors import InvalidInputError, NotFoundError
 from backend.tradingbot.data import calendar
 from backend.tradingbot.data.bar_files import Reading
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import Bar, BarConflict, DataStop, Feed, Quarantine, SecondSourceBar
 from backend.tradingbot.selectors import metrics, overview_parts
 from backend.tradingbot.services import bar_files, data_checks
@@ -22,7 +23,6 @@ from backend.tradingbot.services.bars import post_bars
 from backend.tradingbot.services.data_stops import release_symbol
 from backend.tradingbot.services.feeds import change_feed, declare_feed, watched
 from backend.tradingbot.services.keys import create_key
-from backend.tradingbot.services.orders import hot_state
 from tests.property.market_data_samples import changed, clean_bars
 
 pytestmark = pytest.mark.django_db

@@ -11,6 +11,7 @@ from backend.tradingbot.core.clock import FixedClock
 from backend.tradingbot.data import calendar
 from backend.tradingbot.data.bar_files import Reading
 from backend.tradingbot.data.frames import VALUES
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import Bar, CheckRun, DataStop, Feed, Quarantine
 from backend.tradingbot.services import bar_cache, bar_files, corporate_actions, data_checks
 from backend.tradingbot.services.accounts import ensure_firm
@@ -18,7 +19,6 @@ from backend.tradingbot.services.bars import post_bars
 from backend.tradingbot.services.data_stops import release_symbol
 from backend.tradingbot.services.feeds import declare_feed
 from backend.tradingbot.services.market_data import post_ticks
-from backend.tradingbot.services.orders import hot_state
 from tests.integration.test_data_checks import MONDAY, NOON, SYMBOLS, at, history, keep, sessions, stops
 
 pytestmark = pytest.mark.django_db

@@ -17,10 +17,10 @@ from pydantic import SecretStr
 from backend.tradingbot import hot_state as hot_state_module
 from backend.tradingbot.core.clock import FixedClock
 from backend.tradingbot.data.live_ticks import unpack
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import DataStop, JournalEntry, Order
 from backend.tradingbot.services import corporate_actions, journal
 from backend.tradingbot.services.market_data import post_ticks
-from backend.tradingbot.services.orders import hot_state
 
 pytestmark = pytest.mark.django_db(transaction=True)
 MAY = frozenset({"AAPL", "MSFT"})

@@ -8,12 +8,12 @@ import pytest
 from backend.tradingbot.brokers.answers import BrokerAccount, BrokerQueryError
 from backend.tradingbot.core.clock import FixedClock
 from backend.tradingbot.core.errors import ConflictError, InvalidInputError
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import Breaker, BreakerEvent, CashFlow, JournalEntry, Position, RiskRow
 from backend.tradingbot.services import journal, trading_day
 from backend.tradingbot.services.accounts import create_account
 from backend.tradingbot.services.cash_flows import record_cash_flow
 from backend.tradingbot.services.marking import mark_account, mark_holders
-from backend.tradingbot.services.orders import hot_state
 from backend.tradingbot.services.trading_day import PreviousClose, ask_previous_close, mark_realized
 
 pytestmark = pytest.mark.django_db(transaction=False)

@@ -28,11 +28,12 @@ from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.core.errors import TradingbotError, UnavailableError
 from backend.tradingbot.core.parsing import parse_order
 from backend.tradingbot.core.values import OrderIntent, plain
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import Account, Strategy
 from backend.tradingbot.risk.gates import Decision
 from backend.tradingbot.risk.stress import CELLS, DAYS, SPOTS, VOLATILITIES, Cell
 from backend.tradingbot.selectors.utilisation import exposure_of
-from backend.tradingbot.services.orders import check_order, hot_state
+from backend.tradingbot.services.orders import check_order
 
 NEARLY = Decimal("0.8")
 SAYS = {

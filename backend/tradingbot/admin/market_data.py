@@ -23,11 +23,11 @@ from backend.tradingbot.admin.rendering import facts, label
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.core.parsing import SYMBOL
 from backend.tradingbot.data.checks import CATALOGUE
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import BarConflict, BarFile, CheckRun, DataStop, Feed, Quarantine
 from backend.tradingbot.selectors.market_pages import feed_page, symbol_page, with_stopped_symbols
 from backend.tradingbot.services.bars import resolve_conflict
 from backend.tradingbot.services.data_stops import release_symbol
-from backend.tradingbot.services.orders import hot_state
 
 RELEASE, DECIDE = "tradingbot.release_datastop", "tradingbot.decide_barconflict"
 

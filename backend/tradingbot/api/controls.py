@@ -14,10 +14,10 @@ from backend.tradingbot.api.schema import MOMENT, REASON, TEXT, body
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
 from backend.tradingbot.core.errors import NotFoundError
 from backend.tradingbot.core.values import plain
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import Account, DisabledPattern, Permit
 from backend.tradingbot.selectors.utilisation import exposure_of
 from backend.tradingbot.services.greeks import put_greeks
-from backend.tradingbot.services.orders import hot_state
 from backend.tradingbot.services.permits import disabled_patterns, enable_pattern, give_permit
 
 PERMIT = {

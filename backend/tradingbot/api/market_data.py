@@ -15,11 +15,11 @@ from backend.tradingbot.core.clock import SYSTEM_CLOCK
 from backend.tradingbot.core.errors import FieldError, FieldErrors, InvalidInputError
 from backend.tradingbot.core.market_parsing import BAR_VALUES, INTERVALS, MAX_ROWS
 from backend.tradingbot.core.parsing import parse_symbol
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.selectors.market_data import overview, shown_stop
 from backend.tradingbot.services.bars import post_bars
 from backend.tradingbot.services.data_stops import release_symbol
 from backend.tradingbot.services.market_data import post_ticks
-from backend.tradingbot.services.orders import hot_state
 
 DECIMAL = {"type": "string", "example": "190.10"}
 TIME = {"type": "string", "format": "date-time"}

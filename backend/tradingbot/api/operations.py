@@ -17,13 +17,13 @@ from backend.tradingbot.api.schema import A_BREAKER, REASON, body, listed
 from backend.tradingbot.brokers.registry import broker_fault
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, rfc3339
 from backend.tradingbot.core.errors import TradingbotError
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.infra.build_info import build_facts, build_stamp, version_info
 from backend.tradingbot.models import Breaker
 from backend.tradingbot.selectors.database_server import durability_faults, server_settings
 from backend.tradingbot.services import breakers, stream
 from backend.tradingbot.services.breaker_resets import ask_reset
 from backend.tradingbot.services.heartbeats import age_of
-from backend.tradingbot.services.orders import hot_state
 
 STREAM_SILENT_SECONDS = 15
 

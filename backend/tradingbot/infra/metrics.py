@@ -21,7 +21,11 @@ TASK_TIMES = (0.05, 0.25, 1.0, 2.5, 5.0, 15.0, 60.0)
 MICROSECONDS = (5e-6, 2e-5, 1e-4, 5e-4, 5e-3, 5e-2)
 
 ORDERS = Counter("tradingbot_orders", "Orders by what became of the request.", ["outcome", "strategy", "mode"])
-DENIALS = Counter("tradingbot_denials", "Gates that denied an order; one order may count in several.", ["gate", "code"])
+DENIALS = Counter(
+    "tradingbot_denials",
+    "Gates that denied an order; one order may count in several.",
+    ["gate", "code", "strategy", "mode"],
+)
 GATE_SECONDS = Histogram(
     "tradingbot_gate_seconds", "Time one gate took to judge one order.", ["gate"], buckets=MICROSECONDS
 )

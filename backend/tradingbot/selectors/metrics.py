@@ -44,7 +44,7 @@ from backend.tradingbot.models import (
     Quarantine,
     RiskRow,
 )
-from backend.tradingbot.selectors import metrics_state
+from backend.tradingbot.selectors import metrics_limits, metrics_state
 from backend.tradingbot.selectors.section import Section, age, gauge, only, section
 from backend.tradingbot.selectors.snapshot import Rows, ask, moment
 
@@ -52,6 +52,14 @@ log = structlog.get_logger(__name__)
 
 AGES = (("under_1d", 86_400), ("under_3d", 3 * 86_400), ("under_7d", 7 * 86_400))
 IN_DOUBT = "in_doubt"
+# How the reason that a machine gives begins, and its word in the metrics, the alerts and the runbook.
+CAUSES = {
+    name: name
+    for name in (
+        "daily-dd", "realized-loss", "error-rate", "stale-data", "bad-equity", "bad-state", "vix-critical", "over-fill",
+        "contradiction", "wrong-side", "wrong-symbol",
+    )
+} | {"fill-of-": "fill-of-ended"}  # fmt: skip
 
 
 @section()
@@ -103,11 +111,7 @@ def breakers(now: datetime, rows: Rows, active: Rows) -> Iterator[Metric]:
 
 def cause(reason: str) -> str:
     """The reason as a bounded label: what a machine gave, else ``manual``; a person's words never make a series."""
-    known = (
-        "daily-dd", "realized-loss", "error-rate", "stale-data", "bad-equity", "bad-state", "vix-critical", "over-fill",
-        "contradiction", "fill-of-", "wrong-side", "wrong-symbol",
-    )  # fmt: skip
-    return next((name for name in known if reason.startswith(name)), "manual")
+    return next((word for start, word in CAUSES.items() if reason.startswith(start)), "manual")
 
 
 @section(
@@ -268,8 +272,9 @@ SECTIONS: list[Section] = [
     breaks,
     journal,
     market_data,
+    metrics_state.symbols,
     metrics_state.trading_states,
-    metrics_state.limits,
+    metrics_limits.limits,
     metrics_state.reconciliation,
     metrics_state.queue,
     processes,

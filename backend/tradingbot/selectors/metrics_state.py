@@ -1,4 +1,4 @@
-"""More of the state as gauges: trading states, how much of each limit is used, reconciliation, waiting tasks.
+"""More of the state as gauges: trading states, reconciliation, waiting tasks.
 
 The same invariants as ``selectors/metrics.py``, which asks for these sections too.
 """
@@ -6,43 +6,31 @@ The same invariants as ``selectors/metrics.py``, which asks for these sections t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import date, datetime
-from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 
-import redis
 from django.conf import settings
 from django.db.models import Count, Max
-from django.db.models.functions import Now
 from prometheus_client.core import Metric
 
+from backend.tradingbot.execution.order_state import OPEN
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import (
     Account,
-    AccountExposure,
     Affirmation,
-    LimitVersion,
+    Feed,
+    Order,
+    Position,
     ReconRun,
-    SharedHeadroom,
     StrategyBuild,
     TradingState,
 )
-from backend.tradingbot.risk.exposure import BETA, DELTA, GAMMA, NET, THETA, VEGA
-from backend.tradingbot.risk.limits import SHARED
 from backend.tradingbot.selectors.closing_days import missed_sessions
-from backend.tradingbot.selectors.limits import in_force
 from backend.tradingbot.selectors.recon_runs import SIGNED
 from backend.tradingbot.selectors.section import age, gauge, section
 from backend.tradingbot.selectors.snapshot import Rows, moment
 
-TWO_SIDED = {
-    "delta": (DELTA, "portfolio_delta_max"),
-    "gamma": (GAMMA, "portfolio_gamma_max"),
-    "vega": (VEGA, "portfolio_vega_max"),
-    "beta": (BETA, "portfolio_beta_exposure_max"),
-    "net": (NET, "net_exposure_max"),
-}
 QUEUES = ("celery", settings.NOTIFICATIONS)
 
 
@@ -58,47 +46,27 @@ def trading_states(_: datetime, rows: Rows, builds: Rows) -> Iterator[Metric]:
 
 
 @section(
-    versions=lambda: in_force(Now()).values("scope", "kind", "value"),
-    accounts=lambda: AccountExposure.objects.filter(account__active=True).values(
-        "account__code", "gross", "low", "high"
-    ),
-    shared=lambda: SharedHeadroom.objects.filter(
-        scope__in=LimitVersion.objects.filter(state="in_force").values("scope")
-    ).values("scope", "reserved", "low", "high"),
+    feeds=lambda: Feed.objects.filter(active=True, second_source=False).values("code", "symbols", "watched_since"),
+    held=lambda: Position.objects.exclude(qty=0).values("symbol").distinct(),
+    ordered=lambda: Order.objects.filter(status__in=[status.value for status in OPEN]).values("symbol").distinct(),
 )
-def limits(_: datetime, versions: Rows, accounts: Rows, shared: Rows) -> Iterator[Metric]:
-    """How much of each limit is used, as a fraction, on both sides; a limit that is not set has no series."""
-    limit = {(row["scope"], row["kind"]): row["value"] for row in versions if row["value"] is not None}
-    used: list[tuple[list[str], float]] = []
-    bounds: list[tuple[list[str], float]] = []
-
-    def add(scope: str, measure: str, side: str, value: Decimal, kind: str) -> None:
-        bound = limit.get((scope, kind))
-        if bound is not None:
-            used.append(([scope, measure, side], _fraction(max(value, Decimal(0)), bound)))
-            bounds.append(([scope, measure, side], float(bound)))
-
-    sums = [(f"account:{row['account__code']}", row["gross"], row) for row in accounts]
-    for scope, gross, row in [*sums, *((row["scope"], row["reserved"], row) for row in shared)]:
-        add(scope, "gross", "both", gross, SHARED)
-        _both_ways(add, scope, row["low"], row["high"])
-    labels = ["scope", "measure", "side"]
-    yield gauge("limit_utilisation", "The fraction of a limit that is used.", labels, used)
-    yield gauge("limit", "A limit in force.", labels, bounds)
-
-
-def _fraction(value: Decimal, limit: Decimal) -> float:
-    """Of a limit of zero nothing may be used: whatever is, is beyond it."""
-    if limit > 0:
-        return float(value / limit)
-    return float("inf") if value > 0 else 0.0
-
-
-def _both_ways(add: Callable[..., None], scope: str, low: list[Decimal], high: list[Decimal]) -> None:
-    add(scope, "theta", "decay", -low[THETA], "portfolio_theta_loss_max")
-    for measure, (index, kind) in TWO_SIDED.items():
-        add(scope, measure, "long", high[index], kind)
-        add(scope, measure, "short", -low[index], kind)
+def symbols(now: datetime, feeds: Rows, held: Rows, ordered: Rows) -> Iterator[Metric]:
+    """Of each feed the oldest tick among the symbols that are held, that orders are open in, and that are only watched;
+    a symbol that was never heard counts from when its feed has been watched."""
+    quotes = hot_state().quotes(symbol for feed in feeds for symbol in feed["symbols"])
+    groups = {row["symbol"]: "ordered" for row in ordered} | {row["symbol"]: "held" for row in held}
+    oldest: dict[tuple[str, str], datetime] = {}
+    for feed in feeds:
+        for symbol in feed["symbols"]:
+            quote, key = quotes[symbol], (feed["code"], groups.get(symbol, "watched"))
+            heard = quote.as_of if quote else moment(feed["watched_since"])
+            oldest[key] = min(oldest.get(key, heard), heard)
+    yield gauge(
+        "symbol_staleness_seconds",
+        "Age of the oldest last tick among a feed's symbols that are held, have an open order, or are only watched.",
+        ["feed", "group"],
+        [(list(key), (now - heard).total_seconds()) for key, heard in oldest.items()],
+    )
 
 
 @section(
@@ -142,16 +110,5 @@ def _missed(row: dict[str, Any], now: datetime) -> int:
 
 @section()
 def queue(_: datetime) -> Iterator[Metric]:
-    config = settings.TRADINGBOT
-    store = _store(config.redis_url.get_secret_value(), config.store_timeout_seconds)
-    with store.pipeline(transaction=False) as asked:
-        for name in QUEUES:
-            asked.llen(name)
-        depths = asked.execute()
-    waiting = [([name], float(depth)) for name, depth in zip(QUEUES, depths, strict=True)]
+    waiting = [([name], float(depth)) for name, depth in hot_state().waiting(QUEUES).items()]
     yield gauge("queue_depth", "Tasks that wait for a worker.", ["queue"], waiting)
-
-
-@lru_cache(maxsize=4)
-def _store(url: str, timeout: float) -> redis.Redis:
-    return redis.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)

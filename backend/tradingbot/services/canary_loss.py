@@ -20,8 +20,8 @@ from backend.tradingbot.core.errors import UnavailableError
 from backend.tradingbot.core.occ import multiplier_of
 from backend.tradingbot.core.values import Side, plain
 from backend.tradingbot.data.calendar import session_date
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import Account, CanaryDay, Execution, Strategy, StrategyBuild, StrategyExposure
-from backend.tradingbot.services.orders import hot_state
 
 ZERO = Decimal(0)
 LONGEST_BREAK = timedelta(days=5)  # between two sessions that follow each other

@@ -29,6 +29,7 @@ from backend.tradingbot.data import calendar
 from backend.tradingbot.data.check_context import BAR_CHECKS, SHOWN, CheckLimits, Context, Sessions, run
 from backend.tradingbot.data.frames import INTERVALS, Bars, as_bars, micros, moment, no_bars
 from backend.tradingbot.data.quote_checks import feed_silent, source_disagreement, stale_quote
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.infra import metrics
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.models import CheckRun, DataStop, Feed
@@ -36,7 +37,6 @@ from backend.tradingbot.selectors import bars as stored
 from backend.tradingbot.selectors.corporate_actions import on_file
 from backend.tradingbot.services import data_stops
 from backend.tradingbot.services.data_stops import BY_CHECK, BY_TICK, Stopping
-from backend.tradingbot.services.orders import hot_state
 from backend.tradingbot.services.turns import Turns
 
 log = structlog.get_logger(__name__)

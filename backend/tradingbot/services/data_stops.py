@@ -19,12 +19,12 @@ from django.db.models import QuerySet
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import FieldErrors, InvalidInputError, NotFoundError
 from backend.tradingbot.core.parsing import parse_reason
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import TRACE_ID
 from backend.tradingbot.models import DataStop
 from backend.tradingbot.services import journal
 from backend.tradingbot.services.locks import FIRM, lock_risk
-from backend.tradingbot.services.orders import hot_state
 
 log = structlog.get_logger(__name__)
 

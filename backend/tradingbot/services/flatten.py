@@ -16,13 +16,14 @@ from backend.tradingbot.core.clock import Clock, rfc3339
 from backend.tradingbot.core.errors import TradingbotError
 from backend.tradingbot.core.values import OrderIntent, OrderType, TimeInForce, plain
 from backend.tradingbot.execution.order_state import Status
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import KillSwitchOrder, KillSwitchRun, Order, Strategy
 from backend.tradingbot.risk.flatten import Slice, next_slice
 from backend.tradingbot.selectors.risk import read_quote
 from backend.tradingbot.selectors.scopes import HeldPosition, open_orders, positions_of
 from backend.tradingbot.services import cancels, mass_cancel
 from backend.tradingbot.services.accounts import create_strategy
-from backend.tradingbot.services.orders import hot_state, submit_order
+from backend.tradingbot.services.orders import submit_order
 
 log = structlog.get_logger(__name__)
 

@@ -14,8 +14,8 @@ from django.db.models import Q
 
 from backend.tradingbot.core.clock import SYSTEM_CLOCK, Clock
 from backend.tradingbot.core.errors import UnavailableError
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import ApiKey
-from backend.tradingbot.services.orders import hot_state
 
 PAUSE_SECONDS, SILENCE_SECONDS = 10.0, 60.0
 

@@ -37,14 +37,13 @@ from backend.tradingbot.data.live_ticks import (
 )
 from backend.tradingbot.data.price_jump import PriceTrack
 from backend.tradingbot.execution.shadow_fill import Touch
-from backend.tradingbot.hot_state import HotState, MetTrack, TrackUpdate
+from backend.tradingbot.hot_state import HotState, MetTrack, TrackUpdate, hot_state
 from backend.tradingbot.infra import metrics
 from backend.tradingbot.models import DataStop
 from backend.tradingbot.selectors.corporate_actions import on_file
 from backend.tradingbot.services import data_stops, shadow
 from backend.tradingbot.services.data_stops import Stopping
 from backend.tradingbot.services.marking import mark_holders
-from backend.tradingbot.services.orders import hot_state
 from backend.tradingbot.services.volatility import observe_volatility
 
 log = structlog.get_logger(__name__)

@@ -21,6 +21,7 @@ from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import UnavailableError
 from backend.tradingbot.core.occ import SHARES_A_CONTRACT, multiplier_of
 from backend.tradingbot.data.calendar import seconds_open_between, session_date
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import Account, Position, RiskRow
 from backend.tradingbot.models.breakers import FIRST_READING, SUM_OF_ACCOUNTS
 from backend.tradingbot.risk.exact_number import as_people_write, exact_from_text
@@ -30,7 +31,6 @@ from backend.tradingbot.services import feeds
 from backend.tradingbot.services.breakers import LockedBreaker, lock_breaker, locked_breaker
 from backend.tradingbot.services.feeds import FeedLook
 from backend.tradingbot.services.locks import FIRM, account_scope, lock_risk
-from backend.tradingbot.services.orders import hot_state
 from backend.tradingbot.services.trading_day import (
     NO_BROKER,
     PreviousClose,

@@ -27,7 +27,7 @@ from backend.tradingbot.core.errors import ConflictError, NotFoundError, Trading
 from backend.tradingbot.core.ids import digest
 from backend.tradingbot.core.values import OrderIntent, plain
 from backend.tradingbot.execution.order_state import Event, Status, next_status
-from backend.tradingbot.hot_state import HotState
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.infra import failpoints, metrics
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import TRACE_ID
@@ -53,11 +53,6 @@ class Submission:
 
     order: Order
     replayed: bool
-
-
-def hot_state() -> HotState:
-    config = settings.TRADINGBOT
-    return HotState(config.redis_url.get_secret_value(), config.store_timeout_seconds)
 
 
 def submit_order(
@@ -159,7 +154,7 @@ def _decide(
         failpoints.hit("submit.before_intent_commit", order.client_order_id)
     for check in decision.checks:
         if not check.passed:
-            metrics.DENIALS.labels(check.gate, check.code).inc()
+            metrics.DENIALS.labels(check.gate, check.code, intent.strategy, order.mode).inc()
     return order, split
 
 

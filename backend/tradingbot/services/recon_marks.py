@@ -9,8 +9,8 @@ from decimal import Decimal
 import polars as pl
 
 from backend.tradingbot.core.errors import UnavailableError
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.ops.recon_frames import Books
-from backend.tradingbot.services.orders import hot_state
 
 EARLIEST, LATEST = timedelta(days=1), timedelta(hours=1)
 

@@ -20,6 +20,7 @@ from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.core.errors import NotFoundError, UnavailableError
 from backend.tradingbot.core.occ import parse_option
 from backend.tradingbot.core.values import plain
+from backend.tradingbot.hot_state import hot_state
 from backend.tradingbot.models import (
     Account,
     LimitVersion,
@@ -46,7 +47,6 @@ from backend.tradingbot.risk.unit_risk import Known, Mark, SuppliedGreeks, unit_
 from backend.tradingbot.selectors.exposure import AccountNow, account_now
 from backend.tradingbot.selectors.risk_parts import ALWAYS_FRESH, stored_unit
 from backend.tradingbot.services.locks import account_scope, locked_risk
-from backend.tradingbot.services.orders import hot_state
 
 log = structlog.get_logger(__name__)
 
