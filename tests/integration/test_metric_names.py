@@ -13,11 +13,12 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import Metric
 
 from backend.tradingbot.core.clock import FixedClock
-from backend.tradingbot.infra import metrics  # noqa: F401  its import registers what is counted
+from backend.tradingbot.infra import library_metrics  # noqa: F401  its import registers what is counted
 from backend.tradingbot.selectors.metrics import SECTIONS
 from tests.integration.conftest import Gateway
 
-OPS = Path(__file__).resolve().parents[2] / "ops"
+ROOT = Path(__file__).resolve().parents[2]
+OPS, MONITORING = ROOT / "ops", ROOT / "docs/monitoring.md"
 NAME = re.compile(r"\b((?:tradingbot|django)_[a-z0-9_]+)(\{[^}]*\})?")
 LABEL = re.compile(r"([a-z_]+)\s*(?:=~|!~|!=|=)")
 GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
@@ -81,15 +82,31 @@ def test_what_every_web_server_tells_alike_is_counted_once() -> None:
     assert wrong == []
 
 
-@pytest.mark.django_db(transaction=True)
-def test_every_metric_of_the_alerts_and_dashboards_is_told_with_its_labels(gateway: Gateway) -> None:
-    told = counted()
+def gauges() -> dict[str, set[str]]:
+    """The label names of every figure of the state."""
     now = FixedClock(datetime.now(UTC)).now()
+    told = {"tradingbot_scrape_failed": {"section"}}
     for section in SECTIONS:
         for family in section(now):
             assert isinstance(family, Metric)
             told[family.name] = set(getattr(family, "_labelnames", ())).union(*(s.labels for s in family.samples))
-    told["tradingbot_scrape_failed"] = {"section"}
+    return told
+
+
+@pytest.mark.django_db(transaction=True)
+def test_every_metric_has_its_row_with_its_labels_in_the_monitoring_page(gateway: Gateway) -> None:
+    rows = re.findall(r"^\| `(tradingbot_\w+)` \| ([^|]*) \|", MONITORING.read_text(), re.MULTILINE)
+    told = {
+        name: labels - {"le"} for name, labels in {**counted(), **gauges()}.items() if name.startswith("tradingbot_")
+    }
+    assert len(rows) == len({name for name, _ in rows})
+    written = {base(name, told): set(re.findall(r"`([^`]+)`", labels)) for name, labels in rows}
+    assert written == told
+
+
+@pytest.mark.django_db(transaction=True)
+def test_every_metric_of_the_alerts_and_dashboards_is_told_with_its_labels(gateway: Gateway) -> None:
+    told = counted() | gauges()
     missing: list[tuple[str, list[str]]] = []
     for expression, shown in texts():
         for name, labels in NAME.findall(expression):
