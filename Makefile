@@ -20,7 +20,7 @@ help:
 	@echo "make check  format, lint, types, import contracts, missing migrations, compose and workflow files, audits"
 	@echo "make audit  security audits of code, dependencies, licences, workflows and settings; waivers in ops/waivers.toml"
 	@echo "make sbom   the bill of materials of what the image installs, as sbom.cdx.json (CycloneDX)"
-	@echo "make lock   pin requirements.txt into requirements.lock again, with hashes"
+	@echo "make lock   pin requirements.txt into requirements.lock again, with hashes (UPGRADE=1 raises the pins)"
 	@echo "make clean  remove the environment and the caches (the data in STATE_DIR stays)"
 
 $(STAMP): requirements.lock
@@ -73,7 +73,11 @@ check: $(STAMP) system
 	DATABASE_URL=postgresql://127.0.0.1:9/none REDIS_URL=redis://127.0.0.1:9/0 \
 	$(PY) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	@if docker compose version >/dev/null 2>&1; \
+	then ALLOWED_HOSTS=trading.example WAL_DIR=/var/backups/wal docker compose --file docker-compose.yml config --quiet; \
+	else echo "docker compose config: skipped, the compose plugin of docker is not installed"; fi
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	@if command -v promtool >/dev/null; then promtool check rules ops/alerts.yml && promtool test rules ops/alerts_test.yml \
 	&& promtool check config --syntax-only ops/prometheus.yml; \
 	else echo "promtool: skipped, it is not installed (ops/apt.txt)"; test -z "$$CI"; fi
@@ -89,8 +93,9 @@ sbom: $(STAMP)
 
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
+# UPGRADE=1 takes the newest version of everything that requirements.txt lets; without it what is pinned stays.
 lock: $(STAMP)
-	$(LOCK) --output-file requirements.lock requirements.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) --output-file requirements.lock requirements.txt
 	printf '%s\n' opentelemetry-sdk opentelemetry-exporter-otlp-proto-http \
 	| $(LOCK) --constraint requirements.lock --output-file requirements-otel.lock -
 	sed '/^# ====/,$$d' requirements.txt | $(LOCK) --constraint requirements.lock --output-file requirements-run.lock -

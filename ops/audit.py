@@ -9,17 +9,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 WAIVERS = ROOT / "ops" / "waivers.toml"
-FORBIDDEN_LICENCES = ("GNU General Public", "GPLv2", "GPLv3", "AGPL", "Affero", "SSPL", "UNKNOWN")
+# The GPL and the AGPL by SPDX id ("GPL-3.0-or-later"), by abbreviation ("GNU AGPLv3", "GPL v3") and by name, but not
+# the LGPL; the SSPL; and no licence at all. A choice ("MIT OR GPL-2.0-only") is refused too, until a waiver says which
+# of them is taken.
+FORBIDDEN_LICENCES = re.compile(
+    r"(?<![A-Za-z])A?GPL(?![- ]compatible)(?![a-uw-z])"
+    r"|(?<!Lesser )(?<!Library )General\s+Public\s+Licen[cs]e"
+    r"|Affero|SSPL|Server\s+Side\s+Public|^\s*$|(?:^|;)\s*UNKNOWN\s*(?:;|$)",
+    re.IGNORECASE,
+)
 BIN = Path(sys.executable).parent
 
 
@@ -37,11 +46,17 @@ class NotDoneError(Exception):
     """The audit could not be carried out."""
 
 
-def run(*command: str) -> subprocess.CompletedProcess[str]:
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a tool of the environment. It may exit non-zero for findings, so only its output is judged."""
     try:
         return subprocess.run(
-            [str(BIN / command[0]), *command[1:]], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
+            [str(BIN / command[0]), *command[1:]],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise NotDoneError(f"{command[0]} did not run: {error}") from None
@@ -83,19 +98,25 @@ def pip_audit() -> list[Finding]:
     return found
 
 
+def forbidden(licence: str) -> bool:
+    """Whether the licence policy refuses a licence, as a package's metadata or classifiers name it."""
+    return bool(FORBIDDEN_LICENCES.search(licence))
+
+
 def licences() -> list[Finding]:
     """Licences that would bind this project's users, and packages that name none."""
     rows = parsed(run("pip-licenses", "--python", sys.executable, "--format", "json", "--from", "mixed"))
     return [
-        Finding("licences", row["License"].splitlines()[0][:80], row["Name"], "not allowed by the licence policy")
+        Finding(
+            "licences", row["License"].strip().partition("\n")[0][:80], row["Name"], "refused by the licence policy"
+        )
         for row in rows  # type: ignore[attr-defined]
-        if any(word in row["License"] for word in FORBIDDEN_LICENCES)
+        if forbidden(row["License"])
     ]
 
 
-def zizmor() -> list[Finding]:
-    """Workflow files: unpinned actions, excessive permissions, injection."""
-    rows = parsed(run("zizmor", "--offline", "--quiet", "--format", "json", ".github/workflows"))
+def workflow_findings(*options: str, **environment: str) -> list[Finding]:
+    rows = parsed(run("zizmor", "--quiet", "--format", "json", *options, ".github", **environment))
     found = []
     for row in rows:  # type: ignore[attr-defined]
         place = row["locations"][0]
@@ -103,6 +124,21 @@ def zizmor() -> list[Finding]:
         line = place["concrete"]["location"]["start_point"]["row"] + 1
         found.append(Finding("zizmor", row["ident"], f"{path}:{line}", row["desc"]))
     return found
+
+
+def zizmor() -> list[Finding]:
+    """Workflow files and Dependabot's: unpinned actions, excessive permissions, injection. Asks nobody."""
+    return workflow_findings("--offline")
+
+
+def zizmor_online() -> list[Finding]:
+    """What only GitHub knows of the actions: commits that are not their repository's, known weaknesses."""
+    token = os.environ.get("GH_TOKEN")
+    if not token:
+        raise NotDoneError("GH_TOKEN is not set, so GitHub was not asked about the actions")
+    known = {(one.code, one.where) for one in zizmor()}
+    found = workflow_findings(GH_TOKEN=token, ZIZMOR_OFFLINE="false", RUST_BACKTRACE="0")
+    return [replace(one, audit="zizmor_online") for one in found if (one.code, one.where) not in known]
 
 
 def deploy() -> list[Finding]:
@@ -141,6 +177,7 @@ AUDITS: dict[str, Callable[[], list[Finding]]] = {
     "pip_audit": pip_audit,
     "licences": licences,
     "zizmor": zizmor,
+    "zizmor_online": zizmor_online,
     "deploy": deploy,
 }
 

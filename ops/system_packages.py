@@ -1,7 +1,8 @@
 """Installs what ops/apt.txt names and is not here yet, where this is root on a machine with apt.
 
 Elsewhere it prints one line that says how, and the parts that need it report themselves as skipped. With CI set, a
-package that is not here is an error.
+package that is not here is an error. A program under any name that the parts look for will do: Ubuntu has Chromium as a
+snap only, and Google Chrome does as well. Needs nothing but Python's own library.
 """
 
 from __future__ import annotations
@@ -41,11 +42,13 @@ def main() -> int:
     print(f"installing {names} (once)", flush=True)
     quiet = {"stdout": subprocess.DEVNULL, "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
     subprocess.run([apt, "update", "-qq"], check=False, **quiet)  # type: ignore[call-overload]
-    command = [apt, "install", "--yes", "--quiet", "--no-install-recommends", *wanted]
-    subprocess.run(command, check=False, **quiet)  # type: ignore[call-overload]
+    for name in wanted:  # one by one: a name that this distribution does not know must not keep the others away
+        command = [apt, "install", "--yes", "--quiet", "--no-install-recommends", name]
+        subprocess.run(command, check=False, **quiet)  # type: ignore[call-overload]
     left = missing()
     if left:
-        print(f"could not install {' '.join(left)}; the parts that need them are skipped")
+        others = "; ".join(f"{name}: one of {', '.join(PROGRAMS.get(name, (name,)))} on PATH will do" for name in left)
+        print(f"could not install {' '.join(left)}; the parts that need them are skipped ({others})")
     return 1 if left and os.environ.get("CI") else 0
 
 

@@ -64,11 +64,75 @@ def test_zizmor_finds_an_action_that_is_not_pinned(planted: Path) -> None:
     assert "unpinned-uses" in {one.code for one in audit.zizmor()}
 
 
+def test_zizmor_finds_an_update_that_would_be_proposed_on_its_first_day(planted: Path) -> None:
+    text = (ROOT / ".github/dependabot.yml").read_text().replace("default-days: 7", "default-days: 1", 1)
+    (planted / ".github/dependabot.yml").write_text(text)
+    (planted / ".github/workflows/good.yml").write_text((ROOT / ".github/workflows/ci.yml").read_text())
+    assert {(one.code, one.where.partition(":")[0]) for one in audit.zizmor()} == {
+        ("dependabot-cooldown", ".github/dependabot.yml")
+    }
+
+
+def test_zizmor_asks_github_with_a_token_alone_and_tells_what_only_that_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer is made up: GitHub cannot be reached from everywhere."""
+    monkeypatch.delenv("GH_TOKEN", raising=False)
+    with pytest.raises(audit.NotDoneError, match="GH_TOKEN is not set"):
+        audit.zizmor_online()
+    place = {
+        "symbolic": {"key": {"Local": {"verbatim_path": ".github/workflows/ci.yml"}}},
+        "concrete": {"location": {"start_point": {"row": 26}}},
+    }
+    pinned, impostor = (
+        {"ident": name, "desc": "", "locations": [place]} for name in ("unpinned-uses", "impostor-commit")
+    )
+
+    def answer(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        offline = "--offline" in command
+        assert environment.get("GH_TOKEN") == (None if offline else "t")
+        return subprocess.CompletedProcess([], 1, json.dumps([pinned] if offline else [pinned, impostor]), "")
+
+    monkeypatch.setattr(audit, "run", answer)
+    monkeypatch.setenv("GH_TOKEN", "t")
+    where = ".github/workflows/ci.yml:27"
+    assert audit.zizmor_online() == [audit.Finding("zizmor_online", "impostor-commit", where, "")]
+    assert audit.main(["zizmor_online"]) == 1
+
+
+def test_zizmor_that_cannot_reach_github_is_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GH_TOKEN", "t")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("CI", "true")
+    assert audit.main(["zizmor_online"]) == 1
+    with pytest.raises(audit.NotDoneError, match="Connection refused"):
+        audit.zizmor_online()
+
+
 def test_the_licence_policy_refuses_what_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     waivers = tomllib.loads(audit.WAIVERS.read_text())["waiver"]
     assert [one for one in audit.licences() if not audit.excused(one, waivers, set())] == []
-    monkeypatch.setattr(audit, "FORBIDDEN_LICENCES", ("BSD",))
+    monkeypatch.setattr(audit, "FORBIDDEN_LICENCES", re.compile("BSD"))
     assert "Django" in {one.where for one in audit.licences()}
+
+
+REFUSED = """GPL-3.0-or-later | GPL-2.0-only | AGPL-3.0-only | gpl-3.0 | GPL v3 | GPLv2+ | GPL3 | GPL (>= 2) | GNU GPL
+GNU AGPLv3 | AGPL | GNU General Public License v2 or later (GPLv2+) | GNU Affero General Public License v3
+The GNU General Public Licence, version 2 | LGPL-3.0-only AND GPL-3.0-only | MIT OR GPL-2.0-only
+MIT License; GNU General Public License (GPL) | GPL-2.0-only WITH Classpath-exception-2.0 | SSPL-1.0
+Server Side Public License | UNKNOWN | MIT License; UNKNOWN"""
+ALLOWED = """LGPL-3.0-only | LGPL-2.1-or-later | LGPLv3+ | GNU Lesser General Public License v3 (LGPLv3)
+GNU Library or Lesser General Public License (LGPL) | GNU Library General Public License | MIT | BSD-3-Clause
+Mozilla Public License 2.0 (MPL 2.0) | Eclipse Public License | PSF, GPL-compatible | MIT OR Apache-2.0
+BSD-3-Clause AND 0BSD AND MIT AND Zlib AND CC0-1.0 | DFSG approved; MIT License | Unlicense"""
+
+
+@pytest.mark.parametrize("licence", ["", " ", *re.split(r" \| |\n", REFUSED)])
+def test_a_licence_that_binds_this_projects_users_is_refused_however_it_is_spelt(licence: str) -> None:
+    assert audit.forbidden(licence)
+
+
+@pytest.mark.parametrize("licence", re.split(r" \| |\n", ALLOWED))
+def test_a_licence_that_binds_nobody_else_is_allowed(licence: str) -> None:
+    assert not audit.forbidden(licence)
 
 
 def test_an_audit_that_could_not_run_is_never_clean(
@@ -111,12 +175,57 @@ def test_actionlint_finds_a_planted_fault_in_a_workflow(tmp_path: Path) -> None:
     [
         ("vendor.compose-spec", "services:\n  web:\n    imagee: tradingbot\n"),
         ("vendor.github-workflows", "name: bad\non: push\njobs:\n  one:\n    steps: []\n"),
+        ("vendor.dependabot", "version: 2\nupdates:\n  - package-ecosystem: pipp\n    directory: /\n"),
     ],
 )
 def test_the_schemas_refuse_a_planted_fault(schema: str, text: str, tmp_path: Path) -> None:
     planted = tmp_path / "planted.yml"
     planted.write_text(text)
     assert tool("check-jsonschema", "--builtin-schema", schema, str(planted)).returncode == 1
+
+
+def recipe_of_check() -> list[str]:
+    """The commands of `make check` as a shell gets them, each on one line."""
+    recipe = re.search(r"^check: .*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)
+    assert recipe is not None
+    lines = recipe[1].replace("\\\n", "").splitlines()
+    return [line.strip().lstrip("@").replace("$$", "$") for line in lines if not line.startswith("\t#")]
+
+
+DOCKER = """#!/bin/sh
+case "$*" in
+"compose version") exit {plugin};;
+"compose --file docker-compose.yml config --quiet") test "$ALLOWED_HOSTS" && test "$WAL_DIR" || exit 98;;
+*) exit 99;;
+esac
+test {verdict} = 0 || echo "{said}"
+exit {verdict}
+"""
+
+
+@pytest.mark.parametrize(
+    ("plugin", "verdict", "code", "said"),
+    [
+        (0, 0, 0, ""),
+        (0, 15, 15, "planted: services.web has no image"),
+        (1, 15, 0, "docker compose config: skipped, the compose plugin of docker is not installed"),
+        (None, 0, 0, "docker compose config: skipped, the compose plugin of docker is not installed"),
+    ],
+    ids=["taken", "refused", "no plugin", "no docker"],
+)
+def test_docker_compose_itself_judges_the_compose_file_where_its_plugin_is(
+    plugin: int | None, verdict: int, code: int, said: str, tmp_path: Path
+) -> None:
+    docker = tmp_path / "docker"
+    if plugin is not None:
+        docker.write_text(DOCKER.format(plugin=plugin, verdict=verdict, said=said))
+        docker.chmod(0o755)
+    command = next(line for line in recipe_of_check() if "docker compose" in line)
+    environment = {"PATH": str(tmp_path)}
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (code, said, "")
 
 
 def test_the_formatter_the_linter_and_the_types_go_red_on_a_planted_fault(tmp_path: Path) -> None:
@@ -189,15 +298,12 @@ def test_an_advisory_without_a_waiver_fails(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_every_command_of_make_check_has_its_planted_fault_here() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    recipe = re.search(r"^check: .*\n((?:\t.*\n)+)", makefile, re.M)
-    assert recipe is not None
-    lines = [line for line in recipe[1].replace("\\\n", "").splitlines() if not line.startswith("\t#")]
     known = re.compile(
         r"ruff format --check|ruff check|-m mypy|lint-imports|makemigrations --check|check-jsonschema"
-        r"|promtool check rules|lint_workflows\.py|audit\.py bandit licences zizmor"
+        r"|docker compose --file docker-compose\.yml config|promtool check rules|lint_workflows\.py"
+        r"|audit\.py bandit licences zizmor"
     )
-    assert [line for line in lines if not known.search(line)] == []
+    assert [line for line in recipe_of_check() if not known.search(line)] == []
 
 
 SECURITY = yaml.safe_load((ROOT / ".github/workflows/security.yml").read_text())["jobs"]

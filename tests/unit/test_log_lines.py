@@ -14,7 +14,8 @@ from backend.tradingbot.core.ids import read_traceparent
 from backend.tradingbot.infra.build_info import build_id
 from backend.tradingbot.infra.logging import MASK, TRACE_ID, logging_config
 
-SECRET, AWKWARD, KEY = "planted-7f3a91", 'with "quotes" & spaces/\\', "tb_" + "Zk3-_" * 8
+PLANTED, AWKWARD = "planted-7f3a91", 'with "quotes" & spaces/\\'
+KEY = "tb_" + "Zk3-_" * 8
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
@@ -22,7 +23,7 @@ TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 def log(request, settings):
     """A logger whose lines land in a buffer, in each format; the process's own configuration comes back after."""
     buffer = io.StringIO()
-    config = logging_config(log_format=request.param, level="DEBUG", secrets=[SECRET, AWKWARD, "", "abc"])
+    config = logging_config(log_format=request.param, level="DEBUG", secrets=[PLANTED, AWKWARD, "", "abc"])
     config["handlers"]["stream"]["stream"] = buffer
     logging.config.dictConfig(config)
     yield request.param, buffer
@@ -48,19 +49,19 @@ def test_a_line_bears_event_fields_trace_and_build(log):
 def test_no_secret_leaves_in_a_message_a_value_or_a_traceback(log):
     _, buffer = log
     logger = structlog.get_logger("desk")
-    logger.info(f"connecting with {SECRET}", password=SECRET, nested={"deep": [f"x{SECRET}y", AWKWARD]})
-    logging.getLogger("library").error("postgresql://user:%s@host/name failed", SECRET)
+    logger.info(f"connecting with {PLANTED}", password=PLANTED, nested={"deep": [f"x{PLANTED}y", AWKWARD]})
+    logging.getLogger("library").error("postgresql://user:%s@host/name failed", PLANTED)
     logger.info("odd", value=AWKWARD, text=f"({AWKWARD})", address="with%20%22quotes%22%20%26%20spaces%2F%5C")
     logger.info("request", headers={"Authorization": f"Bearer {KEY}"}, other=KEY)
     logger.info("foreign", header="Authorization: Bearer of-another-system")
     try:
-        local_value = SECRET
+        local_value = PLANTED
         raise RuntimeError(f"cannot sign in with {local_value} or {AWKWARD}")
     except RuntimeError:
         logger.exception("it_broke")
         logging.getLogger("library").exception("it broke there")
     told = buffer.getvalue()
-    for planted in (SECRET, AWKWARD, json.dumps(AWKWARD)[1:-1], KEY, "%22quotes", "of-another-system"):
+    for planted in (PLANTED, AWKWARD, json.dumps(AWKWARD)[1:-1], KEY, "%22quotes", "of-another-system"):
         assert planted not in told, planted
     assert told.count(MASK) >= 10
     assert "RuntimeError" in told and "it_broke" in told
