@@ -1,6 +1,6 @@
 # One image for the web server, the worker, beat and the stream. No secret is in it: they come as files at run time.
 # The root file system may be read-only: only /tmp and /var/lib/tradingbot are written to.
-FROM python:3.12.11-slim-bookworm AS build
+FROM python:3.12.12-slim-trixie AS build
 WORKDIR /app
 RUN python -m venv /opt/venv
 # `docker build --build-arg OTEL=1 .` adds the optional extra that exports traces (docs/logs-and-traces.md).
@@ -9,7 +9,7 @@ COPY requirements-run.lock requirements-otel.lock ./
 RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-run.lock \
     ${OTEL:+-r requirements-otel.lock}
 
-FROM python:3.12.11-slim-bookworm
+FROM python:3.12.12-slim-trixie
 # The commit that is built: `docker build --build-arg GIT_SHA=$(git rev-parse HEAD) .`; every order and log line bears it.
 ARG GIT_SHA=""
 ENV PATH=/opt/venv/bin:$PATH \
@@ -18,6 +18,10 @@ ENV PATH=/opt/venv/bin:$PATH \
     ENVIRONMENT=production \
     STATE_DIR=/var/lib/tradingbot \
     WSB_GIT_SHA=${GIT_SHA}
+# What the distribution has mended since the base image was made. GIT_SHA stands above, so that every commit looks anew.
+RUN apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get upgrade --yes --no-install-recommends \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --no-create-home tradingbot \
     && install -d -o tradingbot -g tradingbot /var/lib/tradingbot /var/lib/tradingbot/static
 WORKDIR /app

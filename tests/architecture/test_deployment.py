@@ -31,6 +31,13 @@ SETTINGS = {name.upper() for name in Config.model_fields}
 FOREIGN = re.compile(r"PROMETHEUS_MULTIPROC_DIR|POSTGRES_|GF_")
 
 
+# A full version, with or without the digest that it had when somebody looked.
+PINNED = re.compile(r"[a-z0-9./-]+:v?\d+\.\d+(\.\d+|-)[\w.-]*(@sha256:[0-9a-f]{64})?")
+BASE = re.compile(r"python:\d+\.\d+\.\d+-slim(-\w+)?(@sha256:[0-9a-f]{64})?")
+# The first version that mends a weakness through which the container is taken over.
+MENDED = {"valkey/valkey": (8, 1, 4)}  # CVE-2025-49844
+
+
 def interpolated(text: str) -> str:
     """A value as compose would have it with only the needed variables given."""
 
@@ -62,13 +69,38 @@ def test_a_service_is_hardened_limited_pinned_and_watched(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}
-    assert re.search(r":v?\d+\.\d+\.\d+|:\d+\.\d+-", interpolated(service["image"])), service["image"]
+    assert PINNED.fullmatch(interpolated(service["image"])), service["image"]
     if name == "migrate":
         assert service["restart"] == "no"
     else:
         assert service["restart"] == "unless-stopped"
         assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+@pytest.mark.parametrize(
+    ("image", "pinned"),
+    [
+        ("postgres:17.7-alpine3.22", True),
+        ("prom/prometheus:v3.7.3", True),
+        (f"ghcr.io/a/b:1.2.3-slim@sha256:{'0a' * 32}", True),
+        ("postgres:17-alpine", False),
+        ("postgres:latest", False),
+        ("postgres", False),
+        ("postgres:17.7", False),
+        (f"postgres@sha256:{'0a' * 32}", False),
+        ("postgres:17.7-alpine3.22@sha256:0a", False),
+    ],
+)
+def test_an_image_is_named_by_its_full_version_and_may_be_held_by_its_digest(image: str, pinned: bool) -> None:
+    assert bool(PINNED.fullmatch(image)) is pinned
+    assert bool(BASE.fullmatch(image.replace("ghcr.io/a/b", "python"))) is (pinned and image.startswith("ghcr"))
+
+
+def test_no_image_is_older_than_the_one_that_mended_a_known_hole() -> None:
+    images = {image: tag for image, _, tag in (service["image"].partition(":") for service in SERVICES.values())}
+    for image, version in MENDED.items():
+        assert tuple(map(int, re.findall(r"\d+", images[image])[:3])) >= version, image
 
 
 def test_the_parts_are_all_there() -> None:
@@ -154,7 +186,7 @@ def test_the_image_runs_as_nobody_in_particular_and_installs_only_what_the_lock_
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     stages = [line.split()[1] for line in lines if line.startswith("FROM ")]
     assert len(stages) == 2
-    assert all(re.fullmatch(r"python:\d+\.\d+\.\d+-slim-\w+", stage) for stage in stages)
+    assert all(BASE.fullmatch(stage) for stage in stages) and len(set(stages)) == 1
     installs = [line for line in lines if "pip install" in line]
     assert len(installs) == 1
     assert "--require-hashes -r requirements-run.lock" in installs[0]
@@ -163,6 +195,16 @@ def test_the_image_runs_as_nobody_in_particular_and_installs_only_what_the_lock_
     assert lines.index(users[0]) > max(i for i, line in enumerate(lines) if line.startswith("COPY "))
     assert any(line.startswith("HEALTHCHECK ") for line in lines)
     assert not any(line.startswith(("ADD ", "COPY . ")) for line in lines)
+
+
+def test_the_image_takes_what_its_distribution_has_mended_anew_with_every_commit() -> None:
+    final = (ROOT / "Dockerfile").read_text().rpartition("\nFROM ")[2].replace("\\\n", "")
+    commands = [" ".join(line.split()) for line in final.splitlines() if re.match("RUN|ARG|USER", line)]
+    update = (
+        "RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get upgrade --yes --no-install-recommends"
+        " && rm -rf /var/lib/apt/lists/*"
+    )
+    assert commands.index('ARG GIT_SHA=""') < commands.index(update) < commands.index("USER tradingbot")
 
 
 def test_what_is_mounted_is_in_the_repository() -> None:
