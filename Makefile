@@ -78,6 +78,7 @@ check: $(STAMP) system
 	else echo "docker compose config: skipped, the compose plugin of docker is not installed"; fi
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(VENV)/bin/check-jsonschema --schemafile ops/lint/alertmanager.schema.json ops/alertmanager.yml
 	@if command -v promtool >/dev/null; then promtool check rules ops/alerts.yml && promtool test rules ops/alerts_test.yml \
 	&& promtool check config --syntax-only ops/prometheus.yml; \
 	else echo "promtool: skipped, it is not installed (ops/apt.txt)"; test -z "$$CI"; fi
