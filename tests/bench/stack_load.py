@@ -103,7 +103,7 @@ def tick(running: RunningStack, session: requests.Session, symbols: Sequence[str
 def load(running: RunningStack, seconds: float, symbols: Sequence[str], rate: float = 0.0) -> Seen:
     """CLIENTS post orders for ``seconds``, each with an id of its own; ticks go on beside.
 
-    ``rate`` is how many orders a second they post together at most; 0 is as fast as they are answered.
+    ``rate`` is how many orders a second they post together at most, evenly; 0 is as fast as they are answered.
     """
     seen, lock, prefix = Seen(), threading.Lock(), f"load-{time.time_ns() % 10**9}"
     tick(running, requests.Session(), symbols)
@@ -113,6 +113,8 @@ def load(running: RunningStack, seconds: float, symbols: Sequence[str], rate: fl
     def trade(number: int) -> None:
         session, mine, statuses, count = requests.Session(), [], Counter[int](), 0
         order = {"account": "demo", "strategy": "demo", "side": "buy", "qty": "1", "type": "market"}
+        if rate:
+            time.sleep(number / rate)  # evenly, not all at the same instant
         while time.monotonic() < end:
             count += 1
             body = {**order, "client_order_id": f"{prefix}-{number}-{count}", "symbol": symbols[count % len(symbols)]}
@@ -120,7 +122,7 @@ def load(running: RunningStack, seconds: float, symbols: Sequence[str], rate: fl
             statuses[running.post(session, "orders", body).status_code] += 1
             mine.append(time.perf_counter() - sent)
             if rate:
-                time.sleep(max(begun + count * CLIENTS / rate - time.monotonic(), 0.0))
+                time.sleep(max(begun + (number + count * CLIENTS) / rate - time.monotonic(), 0.0))
         with lock:
             seen.seconds += mine
             seen.statuses += statuses
