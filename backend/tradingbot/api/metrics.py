@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import struct
 import time
+from pathlib import Path
 
 from django.conf import settings
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from backend.tradingbot.api.authentication import caller
 from backend.tradingbot.core.clock import SYSTEM_CLOCK
+from backend.tradingbot.infra.counted import counted
 from backend.tradingbot.selectors.metrics import StateCollector
 from backend.tradingbot.services.scraping import SCRAPERS
 
@@ -46,17 +47,12 @@ class Metrics(APIView):
 
 def _counted() -> bytes:
     """What all processes counted. A process that just starts has made its file and not yet filled it: look again."""
-    if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if not folder:
         return generate_latest(REGISTRY)
     for _ in range(LOOKS - 1):
         try:
-            return _merged()
+            return counted(Path(folder))
         except struct.error:
             time.sleep(PAUSE_SECONDS)
-    return _merged()
-
-
-def _merged() -> bytes:
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)
-    return generate_latest(registry)
+    return counted(Path(folder))
