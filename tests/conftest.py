@@ -14,6 +14,7 @@ import django
 import pytest
 
 from ops import servers
+from tests.emptying import empty_quickly
 
 _running: list[servers.RunningServer] = []
 _directory: tempfile.TemporaryDirectory[str] | None = None
@@ -30,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "backend.settings"
     django.setup()
     _bear_a_crowd()
+    empty_quickly()
     if worker is None and config.getoption("numprocesses", None):
         # a worker that inherits it reads the settings before it has a REDIS_URL of its own
         del os.environ["DJANGO_SETTINGS_MODULE"]
@@ -88,21 +90,3 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if os.environ.get("SOAK") != "1":
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("soak")])
         items[:] = [item for item in items if not item.get_closest_marker("soak")]
-    _let_the_owner_empty_tables()
-
-
-def _let_the_owner_empty_tables() -> None:
-    """Emptying the tables after a test is the owner's right; the append-only triggers stay on at all other times."""
-    from django.db.backends.postgresql.operations import DatabaseOperations
-
-    original = DatabaseOperations.sql_flush
-    if getattr(original, "spares_triggers", False):
-        return
-
-    def sql_flush(self, *args, **options):
-        statements = original(self, *args, **options)
-        quiet, loud = "SET session_replication_role = replica", "SET session_replication_role = origin"
-        return [quiet, *statements, loud] if statements else []
-
-    sql_flush.spares_triggers = True
-    DatabaseOperations.sql_flush = sql_flush
