@@ -1,7 +1,7 @@
 """What a runbook tells people to type, open and look for exists: command, address, page, button, metric, setting.
 
 The lines under "Look here" are typed against a running stack in tests/integration/test_doc_snippets.py. Those under "Do
-this" change things, so they are held here to the parsers of the commands, the URLs and the side bar.
+this" change things, so they are held here to the URLs and the side bar, and in test_doc_commands.py to the parsers.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 import yaml
-from django.core.management import load_command_class
-from django.core.management.base import CommandError
 from django.urls import resolve
 
 from backend.settings.admin_pages import UNFOLD
@@ -50,15 +48,6 @@ def commands(text: str, word: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("runbook", RUNBOOKS, ids=lambda path: path.stem)
 class TestRunbook:
-    def test_every_command_is_one_that_its_parser_takes(self, runbook: Path) -> None:
-        for name, *arguments in commands(runbook.read_text(), "manage"):
-            command = load_command_class("backend.tradingbot", name)
-            parser = command.create_parser("manage.py", name)
-            try:
-                parser.parse_args(arguments)
-            except (CommandError, SystemExit) as error:
-                pytest.fail(f"{runbook.name}: manage {name} {shlex.join(arguments)}: {error}")
-
     def test_every_call_is_an_address_with_that_method(self, runbook: Path) -> None:
         for line in (line for line in typed(runbook.read_text()) if line.startswith("curl ")):
             found = re.search(r"\$(U|H)(/[^\s\"'`;?]*)", line)
@@ -96,11 +85,6 @@ class TestRunbook:
         settings = {name.upper() for name in Config.model_fields}
         named = {word for code in typed(text) for word in re.findall(r"^[A-Z][A-Z]+(?:_[A-Z]+)*$", code)}
         assert named - settings - FOREIGN == set()
-        for words in commands(text, "docker"):
-            if words[:2] in (["compose", "restart"], ["compose", "up"]):
-                assert {word for word in words[2:] if not word.startswith("-")} <= SERVICES, words
-            if words[:2] == ["compose", "exec"]:
-                assert next(word for word in words[2:] if not word.startswith("-")) in SERVICES, words
         assert {words[0] for words in commands(text, "logs")} <= SERVICES
 
     def test_every_line_of_the_log_that_is_searched_for_is_written(self, runbook: Path) -> None:
