@@ -149,7 +149,7 @@ def of_manage(arguments: list[str], whole: bool) -> Iterator[str]:
     try:
         parser.parse_args(rest)
     except (CommandError, SystemExit) as error:
-        if whole or "are required" not in str(error):
+        if whole or not re.search(r"(?:is|are) required", str(error)):
             yield f"manage.py {name} does not take {shlex.join(rest)}: {error}"
 
 
