@@ -30,6 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["REDIS_URL"] = f"{os.environ['TEST_REDIS_SERVER'].rstrip('/')}/{number}"
     os.environ["DJANGO_SETTINGS_MODULE"] = "backend.settings"
     django.setup()
+    _hash_passwords_quickly()
     _bear_a_crowd()
     empty_quickly()
     if worker is None and config.getoption("numprocesses", None):
@@ -42,6 +43,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
     if browser_program() is None:
         terminalreporter.write_line(HOW_TO_GET_ONE, yellow=True)
+
+
+def _hash_passwords_quickly() -> None:
+    """A real hash costs half a second on purpose, once for every person of a test. Whole stacks keep the real one."""
+    from django.conf import settings
+
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 def _bear_a_crowd() -> None:

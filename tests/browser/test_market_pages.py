@@ -75,6 +75,11 @@ def test_from_the_feed_to_the_symbol_to_the_stop_by_keyboard(sign_in, market):
     page.keyboard.press("Enter")
     page.wait_for_url("**/release/")
     page.locator("#id_reason:focus").wait_for()  # the page puts the keys there, once it is there itself
+    page.evaluate("document.activeElement.blur(), window.dispatchEvent(new Event('load'))")
+    assert page.locator("#id_reason:focus").count() == 1  # also where the browser left out `autofocus`
+    page.evaluate("document.querySelector('#main a').focus(), window.dispatchEvent(new Event('load'))")
+    assert page.locator("#id_reason:focus").count() == 0  # where one has gone elsewhere, nothing is taken away
+    page.locator("#id_reason").focus()
     page.keyboard.type("the vendor sent them")
     page.keyboard.press("Enter")
     page.get_by_text("AAPL is released from missing_bars").wait_for()
