@@ -31,7 +31,8 @@ from tests.integration.fuzzing import (
     send,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
+# both accounts trade, so that an order of either trader can come all the way to the broker
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("keys_of_every_account")]
 
 FEW, AT_LEAST_OF_FEW = 600, 400
 MANY, AT_LEAST = 13_000, 10_000
@@ -109,7 +110,8 @@ class Fuzzer:
         """A new order that somebody may have meant; one in ten is the one before, sent again."""
         number = next(self.numbers)
         if number % 20 == 0:
-            self.gateway.tick()  # a price that has aged would be all that the gates speak of
+            self.gateway.tick()  # a price that has aged would be all that the gates speak of,
+            self.gateway.call("POST", "orders/cancel-all", {"account": "main"})  # as would what rests for good
         order, again = an_order(draw, who, f"{self.gateway.prefix}-{number}"), draw(st.integers(0, 9)) == 0
         self.order = self.order if again and self.order else order
         return call.Case(body=self.order, media_type="application/json")
