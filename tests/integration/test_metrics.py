@@ -218,6 +218,9 @@ def test_exposure_is_told_on_every_side_limited_or_not_and_a_symbol_only_where_i
     sides = {(label["measure"], label["side"]) for label in told if label["scope"] == "account:main"}
     both = {(measure, side) for measure in ("net", "delta", "gamma", "vega", "beta") for side in ("long", "short")}
     assert both | {("theta", "decay"), ("gross", "both")} <= sides
+    assert not [
+        one for one in families["tradingbot_exposure"] if str(one.value).startswith("-")
+    ]  # nothing is 0, not -0
     assert value(families, "tradingbot_limit_utilisation", scope="symbol:MSFT", measure="gross") == 0.5
 
 

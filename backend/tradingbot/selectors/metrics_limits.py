@@ -43,7 +43,8 @@ class Side:
         return "high" if self.side == "long" else "low"
 
     def amount(self, figure: Decimal | None) -> Decimal:
-        return max((figure or ZERO) * (1 if self.side == "long" else -1), ZERO)
+        known = figure or ZERO
+        return max(known if self.side == "long" else -known, ZERO)
 
 
 SIDES = (
