@@ -29,6 +29,7 @@ from backend.tradingbot.models import (
     Breaker,
     Feed,
     NameExposure,
+    Order,
     Position,
     SharedHeadroom,
 )  # fmt: skip
@@ -77,6 +78,19 @@ def test_an_accepted_and_a_denied_order_are_counted_under_their_outcome_and_gate
     refused = {"gate": "restricted_symbol", "code": "symbol_not_allowed", "strategy": "mean", "mode": "live"}
     assert grown("tradingbot_denials", **refused) == 1
     assert grown("tradingbot_broker_calls", operation="POST /orders", outcome="ok") == 1
+
+
+def test_an_order_in_doubt_is_told_with_its_age(gateway: Gateway) -> None:
+    gateway.tick()
+    assert gateway.order("lost").status_code == 201
+    now = SYSTEM_CLOCK.now()
+    Order.objects.update(status="in_doubt", created_at=now - timedelta(seconds=90))
+    told = {family.name: [sample.value for sample in family.samples] for family in selectors.orders(now)}
+    assert told == {
+        "tradingbot_orders_in_doubt": [1],
+        "tradingbot_orders_in_doubt_oldest_seconds": [90],
+        "tradingbot_orders_open": [1],
+    }
 
 
 def test_an_open_breaker_is_a_series_with_a_bounded_reason(gateway: Gateway) -> None:

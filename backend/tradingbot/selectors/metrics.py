@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from backend.tradingbot.core.clock import Clock
 from backend.tradingbot.data.calendar import is_open
-from backend.tradingbot.execution.order_state import OPEN
+from backend.tradingbot.execution.order_state import OPEN, Status
 from backend.tradingbot.infra.build_info import (
     build_id,
     build_stamp,
@@ -51,7 +51,6 @@ from backend.tradingbot.selectors.snapshot import Rows, ask, moment
 log = structlog.get_logger(__name__)
 
 AGES = (("under_1d", 86_400), ("under_3d", 3 * 86_400), ("under_7d", 7 * 86_400))
-IN_DOUBT = "in_doubt"
 # How the reason that a machine gives begins, and its word in the metrics, the alerts and the runbook.
 CAUSES = {
     name: name
@@ -116,13 +115,13 @@ def cause(reason: str) -> str:
 
 @section(
     rows=lambda: (
-        Order.objects.filter(status__in={IN_DOUBT, *(status.value for status in OPEN)})
+        Order.objects.filter(status__in=[status.value for status in OPEN])
         .values("status")
         .annotate(count=Count("id"), oldest=Min("created_at"))
     )
 )
 def orders(now: datetime, rows: Rows) -> Iterator[Metric]:
-    doubt = next((row for row in rows if row["status"] == IN_DOUBT), None)
+    doubt = next((row for row in rows if row["status"] == Status.IN_DOUBT), None)
     count, oldest = (doubt["count"], age(now, doubt["oldest"])) if doubt else (0, 0.0)
     yield gauge("orders_in_doubt", "Orders whose outcome at the broker is not known.", [], [([], count)])
     yield gauge(
